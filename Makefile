@@ -1,0 +1,64 @@
+# make serve   set everything up and serve the demonstration application on all CPUs
+# make test    set everything up and run all tests
+#
+# Both need Python 3.11 or newer. PYTHON=python3.13 chooses one; everything goes into a virtual environment, VENV.
+
+PYTHON ?= python3
+VENV ?= .venv
+PORT ?= 8000
+BIN := $(VENV)/bin
+
+.PHONY: serve test check lint format docs clean help
+
+help:
+	@sed -n 's/^# \?//p' $(firstword $(MAKEFILE_LIST)) | sed -n '1,4p'
+	@echo 'make lint    format check, linter, types'
+	@echo 'make check   lint and test'
+	@echo 'make format  format the code'
+	@echo 'make docs    build the documentation into docs/_build'
+	@echo 'make clean   remove what was made'
+
+serve: $(VENV)/demo
+	$(BIN)/fastserve demo --workers auto --port $(PORT)
+
+test: $(VENV)/development
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/development
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python docs/generate.py --check
+
+check: lint test
+
+format: $(VENV)/development
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+	$(BIN)/python docs/generate.py
+
+docs: $(VENV)/docs
+	$(BIN)/python docs/generate.py --check
+	$(BIN)/python -m sphinx -W -b html docs docs/_build
+
+clean:
+	rm -rf $(VENV) build dist docs/_build *.egg-info
+
+# One stamp for each set of dependencies.
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "fastserve needs Python 3.11 or newer, $(PYTHON) is older: make PYTHON=python3.13" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/demo: $(BIN)/python setup.cfg pyproject.toml
+	$(BIN)/python -m pip install --quiet --editable '.[demo]'
+	@touch $@
+
+$(VENV)/development: $(BIN)/python setup.cfg pyproject.toml
+	$(BIN)/python -m pip install --quiet --editable '.[demo,yaml,test,lint]'
+	@touch $@
+
+$(VENV)/docs: $(BIN)/python setup.cfg pyproject.toml
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
+	@touch $@

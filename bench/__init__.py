@@ -1,0 +1,1 @@
+"""Benchmarks: fastserve and its peers, side by side in one run. `python -m bench --help`."""

@@ -1,0 +1,94 @@
+"""Write the pages that are made from the code: `python docs/generate.py`. `--check` only tells whether they are current."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from fastserve.settings import Option, declared_options, option_groups, option_name
+
+_SETTINGS = Path(__file__).parent / "settings.md"
+
+_INTRODUCTION = """\
+<!-- Generated from fastserve/settings.py by docs/generate.py. -->
+
+# Settings
+
+Every option can be given on the command line, in the environment, and in a TOML file. The first of these that has it
+decides; otherwise the default holds.
+
+| place | `--timeout-keep-alive 30` is there |
+|---|---|
+| command line | `fastserve main:app --timeout-keep-alive 30` |
+| environment | `FASTSERVE_TIMEOUT_KEEP_ALIVE=30` |
+| `pyproject.toml` | `timeout-keep-alive = 30` in the table `[tool.fastserve]` |
+| another file, with `--config FILE` | `timeout-keep-alive = 30` at the top |
+
+The application is `APP` on the command line, `FASTSERVE_APP` in the environment and `app` in a file. A switch is `true`
+or `false` in the environment and in files. Options that may be given several times are lists in files; in the
+environment, each value is on a line of its own.
+
+An unknown option, a bad value, or options that exclude each other are one line on standard error and exit status 2.
+"""
+
+
+def settings_page() -> str:
+    """Return the reference of all options."""
+    parts = [_INTRODUCTION]
+    for _, group in option_groups():
+        title, _, about = (group.__doc__ or "").partition(":")
+        about = about.strip().split("\n")[0]
+        parts.append(f"\n## {title}\n\n{about[:1].upper()}{about[1:]}\n")
+        for name, declared in declared_options(group):
+            default = group.__dataclass_fields__[name].default
+            parts.append(_entry(declared, default))
+    return "".join(parts)
+
+
+def _entry(declared: Option, default: object) -> str:
+    if isinstance(default, bool) or declared.off:
+        flags = ", ".join(f"`{flag}`" for flag in (declared.flag, declared.off) if flag)
+    else:
+        flags = f"`{declared.flag} {_placeholder(declared)}`"
+    lines = [f"\n### {flags}\n", f"\n{declared.help}\n"]
+    facts = []
+    if declared.choices:
+        facts.append("one of " + ", ".join(f"`{choice}`" for choice in declared.choices))
+    if declared.unit:
+        facts.append(f"in {declared.unit}")
+    if declared.minimum is not None:
+        facts.append(f"at least {declared.minimum:g}")
+    facts.append(f"default {_default(default)}")
+    facts.append(f"`FASTSERVE_{option_name(declared).upper()}`")
+    lines.append("\n" + "; ".join(facts) + ".\n")
+    return "".join(lines)
+
+
+def _placeholder(declared: Option) -> str:
+    if declared.choices:
+        return "NAME"
+    return declared.metavar or {"seconds": "S", "bytes": "N"}.get(declared.unit or "", "VALUE")
+
+
+def _default(value: object) -> str:
+    if value is True or value is False:
+        return "on" if value else "off"
+    if value is None or value in ("", ()):
+        return "none"
+    return f"`{value:g}`" if isinstance(value, float) else f"`{value}`"
+
+
+def main() -> int:
+    """Write the pages, or compare them."""
+    page = settings_page()
+    if "--check" not in sys.argv:
+        _SETTINGS.write_text(page)
+        return 0
+    if _SETTINGS.read_text() == page:
+        return 0
+    print(f"{_SETTINGS.name} is not what the settings say: run python docs/generate.py", file=sys.stderr)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,135 @@
+"""Calling the application: a task for each request, and what happens when the application fails."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+from fastserve.asgi.exchange import Exchange
+from fastserve.asgi.scope import ScopeBuilder
+from fastserve.asgi.types import ASGIApp, Receive, Scope, Send
+from fastserve.errors import ClientDisconnected
+from fastserve.net.state import Stream
+from fastserve.wire.events import RequestHead
+
+_log = logging.getLogger("fastserve")
+
+# A task that starts eagerly runs up to its first real wait at once; most requests are answered by then.
+_CAN_START_EAGERLY = sys.version_info >= (3, 12)
+
+
+async def too_busy(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer 503 in place of the application (ASGI application)."""
+    body = b"Service Unavailable"
+    fields = [(b"content-type", b"text/plain; charset=utf-8"), (b"retry-after", b"1")]
+    await send({"type": "http.response.start", "status": 503, "headers": fields})
+    await send({"type": "http.response.body", "body": body})
+
+
+class Application:
+    """The application, as one worker calls it.
+
+    Every call gets a copy of the context in which this is made: what one request sets is not seen by the next, even on
+    the same connection. At most `concurrency` calls run at a time; further requests are answered with 503.
+
+    observers: called with each request that is answered, or never will be. running: how many calls have not returned.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        scopes: ScopeBuilder,
+        *,
+        loop: asyncio.AbstractEventLoop,
+        concurrency: int | None,
+        observers: Sequence[Callable[[Exchange], None]],
+    ) -> None:
+        self._app = app
+        self._scopes = scopes
+        self._loop = loop
+        self._concurrency = concurrency or sys.maxsize
+        self._observers = observers
+        self._context = contextvars.copy_context()
+        self._tasks: set[asyncio.Task[Any]] = set()  # those that have not ended at once
+        self.running = 0
+        self._is_cancelling = False
+        self._became_idle = asyncio.Event()
+
+    def open_exchange(self, head: RequestHead, stream: Stream) -> Exchange:
+        """Return the exchange for a request."""
+        return Exchange(head, self._scopes.build(head, stream), stream, self)
+
+    def call(self, exchange: Exchange) -> None:
+        """Call the application for this exchange, in a task of its own."""
+        app = self._app if self.running < self._concurrency else too_busy
+        self.running += 1
+        coroutine = self._run(app, exchange)
+        context = self._context.copy()
+        if _CAN_START_EAGERLY and self._loop.get_task_factory() is None:
+            task = asyncio.Task(coroutine, loop=self._loop, context=context, eager_start=True)
+        else:
+            task = self._loop.create_task(coroutine, context=context)
+        if not task.done():
+            self._tasks.add(task)
+
+    def response_sent(self, exchange: Exchange) -> None:
+        """Tell the observers (see exchange.Caller)."""
+        for observe in self._observers:
+            observe(exchange)
+
+    async def _run(self, app: ASGIApp, exchange: Exchange) -> None:
+        try:
+            result: object = await app(exchange.scope, exchange.receive, exchange.send)
+        except BaseException as error:
+            # Whatever it is, SystemExit and KeyboardInterrupt too: one request must not end the worker.
+            self._report(error)
+            exchange.fail()
+        else:
+            if result is not None:
+                _log.error("ASGI callable should return None, but returned %r.", result)
+            if not exchange.is_done:
+                self._end_unanswered(exchange)
+        finally:
+            self._ended(exchange)
+
+    def _report(self, error: BaseException) -> None:
+        if isinstance(error, BaseExceptionGroup):
+            error = error.split(ClientDisconnected)[1] or ClientDisconnected()
+        if isinstance(error, ClientDisconnected):
+            return  # Raised by us, and let through as the specification allows.
+        if isinstance(error, asyncio.CancelledError) and self._is_cancelling:
+            return
+        _log.error("Exception in ASGI application", exc_info=error)
+
+    def _end_unanswered(self, exchange: Exchange) -> None:
+        if exchange.peer_is_gone:
+            exchange.abandon()
+            return
+        what = "completing" if exchange.status else "starting"
+        _log.error("ASGI callable returned without %s response.", what)
+        exchange.fail()
+
+    def _ended(self, exchange: Exchange) -> None:
+        self.running -= 1
+        if self._tasks:
+            self._tasks.discard(cast("asyncio.Task[Any]", asyncio.current_task()))
+        if not exchange.is_done:
+            self.response_sent(exchange)
+        if not self.running:
+            self._became_idle.set()
+
+    async def wait_idle(self) -> None:
+        """Wait until no call is running."""
+        while self.running:
+            self._became_idle.clear()
+            await self._became_idle.wait()
+
+    def cancel_all(self) -> None:
+        """Cancel the calls that are running."""
+        self._is_cancelling = True
+        for task in self._tasks:
+            task.cancel()

@@ -1,0 +1,250 @@
+"""One HTTP request and its response, as the application sees them (ASGI HTTP specification 2.4).
+
+What the application may send, by what it has sent:
+
+    state           http.response.start   http.response.body
+    AWAITING_START  -> HEAD_HELD          error
+    HEAD_HELD       error                 -> BODY, or -> DONE when no more follows
+    BODY            error                 -> BODY, or -> DONE when no more follows
+    DONE            error                 error
+
+The start is held back until the first body message, so that both leave in one write, and a failure between them can
+still become a clean 500.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+from collections.abc import Awaitable, Coroutine
+from time import perf_counter
+from typing import Any, Protocol
+
+from fastserve.asgi.awaitables import SENT, Received
+from fastserve.asgi.types import Message, Scope
+from fastserve.asgi.waiting import wait_message
+from fastserve.errors import ClientDisconnected, InvalidMessage
+from fastserve.net.state import Stream
+from fastserve.wire.events import RequestHead
+
+_ERROR_FIELDS = ((b"content-type", b"text/plain; charset=utf-8"),)
+_ERROR_BODY = b"Internal Server Error"
+
+
+class Writing(enum.IntEnum):
+    """How far the response is."""
+
+    AWAITING_START = 0
+    HEAD_HELD = 1
+    BODY = 2
+    DONE = 3
+
+
+_AWAITING_START, _HEAD_HELD, _BODY, _DONE = Writing
+
+
+class Caller(Protocol):
+    """Who calls the application and wants to know of its responses."""
+
+    def call(self, exchange: Exchange) -> None:
+        """Call the application for this exchange."""
+
+    def response_sent(self, exchange: Exchange) -> None:
+        """Take note that the response is complete."""
+
+
+class Exchange:
+    """See net.state.Exchange; and `receive` and `send` for the application.
+
+    head: of the request. scope: for the application, which may change it. client: its address. status: of the response,
+    0 before there is one. sent_bytes: of its body, as the application gave it. started_at: of the performance counter,
+    in seconds. peer_is_gone: the client sends nothing more, and is most likely not reading either.
+    """
+
+    __slots__ = (
+        "_body",
+        "_body_is_taken",
+        "_caller",
+        "_changed",
+        "_connection_is_lost",
+        "_more_body",
+        "_stream",
+        "_writing",
+        "head",
+        "peer_is_gone",
+        "scope",
+        "sent_bytes",
+        "started_at",
+        "status",
+        "unread_bytes",
+    )
+
+    def __init__(self, head: RequestHead, scope: Scope, stream: Stream, caller: Caller) -> None:
+        self.head = head
+        self.scope = scope
+        self._stream = stream
+        self._caller = caller
+        self._body: list[bytes] = []  # received, and not taken by the application
+        self.unread_bytes = 0
+        self._more_body = head.has_body
+        self._body_is_taken = False
+        self.peer_is_gone = False
+        self._connection_is_lost = False
+        self._changed: asyncio.Event | None = None  # set when there may be a message, for those who wait
+        self._writing = _AWAITING_START
+        self.status = 0
+        self.sent_bytes = 0
+        self.started_at = perf_counter()
+
+    def __repr__(self) -> str:
+        return f"<Exchange {self.head.method} {self.head.raw_path!r} {self._writing.name}>"
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the response is complete."""
+        return self._writing == _DONE
+
+    # What the connection calls.
+
+    def start(self) -> None:
+        """See net.state.Exchange."""
+        self._caller.call(self)
+
+    def receive_body(self, data: bytes, last: bool) -> None:
+        """See net.state.Exchange."""
+        self._body.append(data)
+        self.unread_bytes += len(data)
+        self._more_body = not last
+        self._wake()
+
+    def peer_closed(self) -> None:
+        """See net.state.Exchange."""
+        self.peer_is_gone = True
+        self._wake()
+
+    def connection_lost(self) -> None:
+        """See net.state.Exchange."""
+        self._connection_is_lost = True
+        self.peer_closed()
+
+    def _wake(self) -> None:
+        if self._changed is not None:
+            self._changed.set()
+
+    # What the application calls.
+
+    def receive(self) -> Awaitable[Message]:
+        """Return the next message, awaitable (ASGI: Request, Disconnect).
+
+        After the request body that is http.disconnect, when the client goes away or the response is complete.
+        """
+        return Received(self)
+
+    def take_message(self) -> Message | None:
+        """Return the next message, or None when there is none yet."""
+        if self._writing == _DONE:
+            return {"type": "http.disconnect"}
+        if self._body or not (self._more_body or self._body_is_taken):
+            return self._take_body()
+        if self.peer_is_gone:
+            return {"type": "http.disconnect"}
+        return None
+
+    def _take_body(self) -> Message:
+        body = b""
+        if self._body:
+            body = b"".join(self._body)
+            self._body.clear()
+            self.unread_bytes = 0
+            self._stream.resume_reading()
+        self._body_is_taken = not self._more_body
+        return {"type": "http.request", "body": body, "more_body": self._more_body}
+
+    def wait_message(self) -> Coroutine[Any, Any, Message]:
+        """Return a coroutine that waits for the next message."""
+        if self._more_body:
+            self._stream.ask_for_body()
+        return wait_message(self)
+
+    def change(self) -> asyncio.Event:
+        """Return an event that is set when there may be a message, from now on."""
+        if self._changed is None:
+            self._changed = asyncio.Event()
+        self._changed.clear()
+        return self._changed
+
+    def send(self, message: Message) -> Awaitable[None]:
+        """Send a message, which is done when this returns; await the result to keep to the client's pace.
+
+        Raises:
+            ClientDisconnected: the client is gone (ASGI HTTP specification 2.4).
+            InvalidMessage: the message does not exist, or not in this state.
+            InvalidResponse: what it says cannot be sent.
+        """
+        kind = message["type"]
+        if kind == "http.response.body":
+            if self._writing == _HEAD_HELD or self._writing == _BODY:
+                return self._send_body(message)
+        elif kind == "http.response.start" and self._writing == _AWAITING_START:
+            return self._hold_start(message)
+        raise InvalidMessage(f"{kind!r} cannot be sent {_STATES[self._writing]}")
+
+    def _hold_start(self, message: Message) -> Awaitable[None]:
+        if self._connection_is_lost:
+            raise ClientDisconnected("the client disconnected")
+        status = message["status"]
+        self._stream.start_response(status, message.get("headers") or ())
+        self.status = status
+        self._writing = _HEAD_HELD
+        return SENT
+
+    def _send_body(self, message: Message) -> Awaitable[None]:
+        if self._connection_is_lost:
+            raise ClientDisconnected("the client disconnected")
+        body = message.get("body", b"")
+        if not isinstance(body, bytes):
+            body = _copy(body)
+        last = not message.get("more_body", False)
+        self._stream.send_body(body, last)
+        self.sent_bytes += len(body)
+        if last:
+            self._writing = _DONE
+            self._wake()
+            self._caller.response_sent(self)
+            return SENT
+        self._writing = _BODY
+        return SENT if self._stream.is_writable else self._stream.wait_writable()
+
+    # When the application fails.
+
+    def fail(self) -> None:
+        """Answer with 500 where that is still possible, and close the connection otherwise."""
+        if self._connection_is_lost or self._writing == _DONE:
+            return
+        if self._writing == _BODY:
+            self._stream.abort()
+            return
+        self.status = 500
+        self._stream.start_response(500, _ERROR_FIELDS)
+        self._writing = _HEAD_HELD
+        self._send_body({"body": _ERROR_BODY})
+
+    def abandon(self) -> None:
+        """Close the connection: the application does not answer, because the client is gone."""
+        if not self._connection_is_lost and self._writing != _DONE:
+            self._stream.abort()
+
+
+_STATES = {
+    _AWAITING_START: "before 'http.response.start'",
+    _HEAD_HELD: "between 'http.response.start' and 'http.response.body'",
+    _BODY: "before the response body is complete",
+    _DONE: "after the response is complete",
+}
+
+
+def _copy(body: object) -> bytes:
+    """Return the bytes of a body that may change after it was sent."""
+    if isinstance(body, bytearray | memoryview):
+        return bytes(body)
+    raise InvalidMessage(f"the body of 'http.response.body' must be bytes, not {type(body).__name__}")

@@ -1,0 +1,37 @@
+"""What is counted of the requests of a worker."""
+
+from __future__ import annotations
+
+from time import perf_counter
+
+from fastserve.asgi.exchange import Exchange
+
+LATENCY_BUCKETS = 24
+"""Bucket i of the histogram counts requests that took less than 2**i * 64 microseconds; the last one, all others."""
+
+_FIRST_BUCKET_US = 64
+
+
+class Metrics:
+    """Counts since the worker was started.
+
+    sent_bytes: of response bodies. status: responses by the first digit of their status; 0 for requests without one.
+    latency: requests by how long they took, see LATENCY_BUCKETS.
+    """
+
+    __slots__ = ("latency", "requests", "sent_bytes", "status")
+
+    def __init__(self) -> None:
+        self.requests = 0
+        self.sent_bytes = 0
+        self.status = [0] * 10
+        self.latency = [0] * LATENCY_BUCKETS
+
+    def count(self, exchange: Exchange) -> None:
+        """Count a request that has ended."""
+        self.requests += 1
+        self.sent_bytes += exchange.sent_bytes
+        self.status[exchange.status // 100] += 1
+        took_us = int((perf_counter() - exchange.started_at) * 1e6)
+        bucket = (took_us // _FIRST_BUCKET_US).bit_length()
+        self.latency[min(bucket, LATENCY_BUCKETS - 1)] += 1

@@ -1,0 +1,59 @@
+"""The scope of an HTTP request (ASGI HTTP specification 2.4, HTTP Connection Scope)."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import quote, unquote_to_bytes
+
+from fastserve.net.state import Stream
+from fastserve.wire.events import RequestHead
+
+ASGI_VERSION = "3.0"
+HTTP_SPEC_VERSION = "2.4"
+
+
+class ScopeBuilder:
+    """Makes scopes; one for each worker.
+
+    root_path: what a proxy in front has cut off each path, without a slash at its end. `path` and `raw_path` include
+    it, as the specification asks. state: the lifespan state, copied into each scope; None when there is no lifespan.
+    """
+
+    __slots__ = ("_raw_root_path", "_root_path", "state")
+
+    def __init__(self, root_path: str) -> None:
+        self._root_path = root_path.rstrip("/")
+        self._raw_root_path = quote(self._root_path).encode("ascii")
+        self.state: dict[str, Any] | None = None
+
+    def build(self, head: RequestHead, stream: Stream) -> dict[str, Any]:
+        """Return a new scope, of which nothing mutable is shared with another one."""
+        raw_path = head.raw_path
+        path = decode_path(raw_path)
+        if self._root_path and raw_path != b"*":
+            path = self._root_path + path
+            raw_path = self._raw_root_path + raw_path
+        scope: dict[str, Any] = {
+            "type": "http",
+            "asgi": {"version": ASGI_VERSION, "spec_version": HTTP_SPEC_VERSION},
+            "http_version": head.http_version,
+            "server": stream.server,
+            "client": stream.client,
+            "scheme": stream.scheme,
+            "method": head.method,
+            "root_path": self._root_path,
+            "path": path,
+            "raw_path": raw_path,
+            "query_string": head.query,
+            "headers": head.fields,
+        }
+        if self.state is not None:
+            scope["state"] = self.state.copy()
+        return scope
+
+
+def decode_path(raw_path: bytes) -> str:
+    """Return the path with percent-escapes and UTF-8 decoded; bytes that are not UTF-8 become U+FFFD."""
+    if b"%" in raw_path:
+        return unquote_to_bytes(raw_path).decode("utf-8", "replace")
+    return raw_path.decode("ascii")

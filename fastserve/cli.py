@@ -1,0 +1,267 @@
+"""The command line. The only module that prints and exits.
+
+Options come from the command line, the environment (`FASTSERVE_*`), a configuration file, and their defaults; the first
+of these that has one decides.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import os
+import sys
+import threading
+import tomllib
+import typing
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+from click.core import ParameterSource
+
+from fastserve.errors import SettingsError, StartupError
+from fastserve.logs import configure_logging
+from fastserve.settings import Option, Settings, declared_options, group_title, option_groups, option_name
+from fastserve.supervisor.serve import serve
+from fastserve.version import VERSION, build, interpreter, library
+from fastserve.wire.http1.parsers import fields_parser
+from fastserve.worker.loops import loop_name
+
+_log = logging.getLogger("fastserve")
+
+_DEMO_APP = "fastserve.demo:app"
+# How long threads that the application has started may keep the process once everything else has ended.
+_THREADS_S = 5.0
+_EPILOG = """
+APP is MODULE:ATTRIBUTE, for example main:app; "demo" is a small application to try. Every option can also be given in
+the environment, as FASTSERVE_PORT for --port, and in pyproject.toml in the table [tool.fastserve], as port.
+"""
+
+
+def run() -> NoReturn:
+    """Run the `fastserve` command, and end the process."""
+    status = main()
+    timer = threading.Timer(_THREADS_S, _leave_threads_behind, (status,))
+    timer.daemon = True
+    timer.start()
+    sys.exit(status)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the `fastserve` command and return its exit status."""
+    try:
+        return _serve(sys.argv[1:] if argv is None else argv)
+    except click.ClickException as error:
+        return _complain(_explain(error), error.exit_code)
+    except SettingsError as error:
+        return _complain(str(error), error.exit_code)
+    except StartupError as error:
+        _log.error("%s", error.explain())
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+    except SystemExit as leaving:  # of a worker
+        return int(leaving.code or 0)
+
+
+def _serve(argv: Sequence[str]) -> int:
+    values = _command().main(list(argv), prog_name="fastserve", standalone_mode=False)
+    if not isinstance(values, dict):
+        return int(values or 0)  # --help and --version
+    settings = Settings.from_options(values)
+    configure_logging(settings.logs)
+    return serve(settings)
+
+
+def _complain(message: str, status: int) -> int:
+    click.echo(f"fastserve: error: {message}", err=True)
+    return status
+
+
+def _explain(error: click.ClickException) -> str:
+    """Return what is wrong in one line, with the place where it was said if that is not the command line."""
+    message = " ".join(error.format_message().split())
+    if isinstance(error, click.BadParameter) and error.ctx is not None and error.param is not None and error.param.name:
+        source = error.ctx.get_parameter_source(error.param.name)
+        if source is ParameterSource.ENVIRONMENT:
+            return f"FASTSERVE_{error.param.name.upper()}: {message}"
+        if source is ParameterSource.DEFAULT_MAP:
+            return f"{error.ctx.meta[_FILE]}: {message}"
+    return message
+
+
+def _leave_threads_behind(status: int) -> None:
+    names = [thread.name for thread in threading.enumerate() if not thread.daemon and thread.is_alive()]
+    _log.warning("Exiting without waiting for threads that do not end: %s", ", ".join(names))
+    os._exit(status)
+
+
+# The command, made from the declarations in settings.
+
+_FILE = "fastserve.file"  # in click's context: the configuration file
+
+
+class _Command(click.Command):
+    """A command whose help shows the options under the headings of their groups."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        headings: dict[str, list[tuple[str, str]]] = {}
+        for param in self.get_params(ctx):
+            record = param.get_help_record(ctx)
+            if record is not None:
+                headings.setdefault(getattr(param, "heading", "General"), []).append(record)
+        for heading, records in headings.items():
+            with formatter.section(heading):
+                formatter.write_dl(records)
+
+
+class _Option(click.Option):
+    heading: str
+
+
+class _Workers(click.ParamType):  # type: ignore[type-arg]
+    name = "N|auto"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
+        return "auto" if value == "auto" else int(click.INT.convert(value, param, ctx))
+
+
+class _Lines(click.ParamType):  # type: ignore[type-arg]
+    """Text of which the environment can hold several values, one on each line."""
+
+    name = "text"
+    envvar_list_splitter = "\n"
+
+
+def _command() -> click.Command:
+    """Return the command that serves an application. It returns the options that were given, by name."""
+    params: list[click.Parameter] = [click.Argument(["app"], required=False, envvar="FASTSERVE_APP")]
+    for _, group in option_groups():
+        types = typing.get_type_hints(group)
+        for name, declared in declared_options(group):
+            param = _click_option(declared, types[name], group.__dataclass_fields__[name].default)
+            param.heading = group_title(group)
+            params.append(param)
+    params += [
+        click.Option(
+            ["--config"],
+            metavar="FILE",
+            is_eager=True,
+            expose_value=False,
+            callback=_read_file,
+            help="Read options from this TOML file. The default is [tool.fastserve] in pyproject.toml.",
+        ),
+        click.Option(
+            ["--version"],
+            is_flag=True,
+            is_eager=True,
+            expose_value=False,
+            callback=_show_version,
+            allow_from_autoenv=False,
+            help="Show the version, and what it runs on.",
+        ),
+    ]
+    return _Command(
+        "fastserve",
+        params=params,
+        callback=_given_options,
+        help="Serve the ASGI application APP.",
+        epilog=_EPILOG,
+        context_settings={"auto_envvar_prefix": "FASTSERVE", "max_content_width": 100},
+    )
+
+
+def _click_option(declared: Option, annotation: Any, default: Any) -> _Option:
+    kind = _click_type(declared, annotation)
+    return _Option(
+        [f"{declared.flag}/{declared.off}" if declared.off else declared.flag, option_name(declared)],
+        type=kind,
+        default=default,
+        is_flag=kind is click.BOOL,
+        multiple=typing.get_origin(annotation) is tuple,
+        help=declared.help,
+        metavar=None if kind is click.BOOL or declared.choices else declared.metavar or declared.unit,
+        show_default=default not in (None, "", ()),
+    )
+
+
+def _click_type(declared: Option, annotation: Any) -> click.ParamType[Any]:
+    if declared.choices:
+        return click.Choice(declared.choices)
+    if declared.flag == "--workers":
+        return _Workers()
+    alternatives = typing.get_args(annotation) or (annotation,)
+    by_type = {bool: click.BOOL, int: click.INT, float: click.FLOAT}
+    return next((by_type[each] for each in alternatives if each in by_type), _Lines())
+
+
+def _given_options(app: str | None, **values: Any) -> dict[str, Any]:
+    ctx = click.get_current_context()
+    if app is None:
+        raise click.UsageError("no application is named; for example: fastserve main:app")
+    given = {name: value for name, value in values.items() if not _is_default(ctx, name)}
+    return {**given, "app": _demo_app() if app == "demo" else app}
+
+
+def _is_default(ctx: click.Context, name: str) -> bool:
+    return ctx.get_parameter_source(name) is ParameterSource.DEFAULT
+
+
+def _demo_app() -> str:
+    if importlib.util.find_spec("fastapi") is None:
+        raise StartupError("the demonstration needs FastAPI; install it with: pip install 'fastserve[demo]'")
+    return _DEMO_APP
+
+
+def _read_file(ctx: click.Context, param: click.Parameter, path: str | None) -> None:
+    """Take the values of the configuration file as defaults."""
+    file = Path(path or "pyproject.toml")
+    if path is None and not file.exists():
+        return
+    try:
+        content = tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise click.UsageError(f"--config: {file}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise click.UsageError(f"--config: {file}: {error}") from None
+    params = {each.name: each for each in ctx.command.params if isinstance(each, _Option | click.Argument)}
+    values = {}
+    for key, value in _table(file, content).items():
+        name = key.replace("-", "_")
+        if name not in params:
+            raise click.UsageError(f"{file}: unknown option {key!r}")
+        values[name] = _file_value(file, key, value, params[name])
+    ctx.meta[_FILE] = str(file)
+    ctx.default_map = values
+
+
+def _table(file: Path, content: dict[str, Any]) -> dict[str, Any]:
+    """Return the table of the file that the options are in."""
+    table: Any = content
+    for key in ("tool", "fastserve") if file.name == "pyproject.toml" else ():
+        table = table.get(key, {})
+        if not isinstance(table, dict):
+            raise click.UsageError(f"{file}: {key!r} is not a table")
+    return dict(table)
+
+
+def _file_value(file: Path, key: str, value: Any, param: click.Parameter) -> Any:
+    """Return a value of a file in the form in which click takes it from anywhere."""
+    if param.multiple:
+        values = value if isinstance(value, list) else [value]
+        if all(isinstance(each, str) for each in values):
+            return values
+        raise click.UsageError(f"{file}: {key!r} must be text, or a list of text")
+    if isinstance(value, bool) and param.type is not click.BOOL:
+        raise click.UsageError(f"{file}: {key!r} is not a switch")
+    if isinstance(value, dict | list):
+        raise click.UsageError(f"{file}: {key!r} has a single value")
+    return value if isinstance(value, bool) else str(value)
+
+
+def _show_version(ctx: click.Context, param: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        parts = (interpreter(), library(loop_name("auto")), library(fields_parser("auto").name), build())
+        click.echo(f"fastserve {VERSION} ({', '.join(parts)})")
+        ctx.exit()

@@ -1,0 +1,79 @@
+"""The exceptions of fastserve. Each carries what the place that handles it needs, and is handled once."""
+
+from __future__ import annotations
+
+
+class FastserveError(Exception):
+    """The root of everything fastserve raises on purpose."""
+
+
+class SettingsError(FastserveError):
+    """An option has a bad value, or two options contradict each other. The command line exits with 2."""
+
+    exit_code = 2
+
+
+class StartupError(FastserveError):
+    """The server cannot begin to serve. The command line exits with 3."""
+
+    exit_code = 3
+
+    def explain(self) -> str:
+        """Return what to log."""
+        return str(self)
+
+
+class AppLoadError(StartupError):
+    """The application named on the command line cannot be imported.
+
+    `trace` is the formatted part of the traceback that lies in the user's code, or "" when there is none.
+    """
+
+    def __init__(self, message: str, trace: str = "") -> None:
+        super().__init__(message)
+        self.trace = trace
+
+    def explain(self) -> str:
+        """See StartupError: with the traceback, if there is one."""
+        trace = f"\n{self.trace.rstrip()}" if self.trace else ""
+        return f"Error loading ASGI app: {self}.{trace}"
+
+
+class BindError(StartupError):
+    """A listening socket cannot be opened."""
+
+
+class LifespanError(StartupError):
+    """The application answered `lifespan.startup.failed`, or cannot start with `--lifespan on`."""
+
+
+class ProtocolViolation(FastserveError):
+    """The peer broke the protocol, or went over a limit. Answered with `status`, then the connection closes."""
+
+    def __init__(self, reason: str, *, status: int = 400) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.status = status
+
+
+class FieldsRefused(FastserveError):
+    """A parser library refuses a field section; the message is the library's own."""
+
+
+class ApplicationError(FastserveError, RuntimeError):
+    """The application used the ASGI interface wrongly. Raised out of `send()`, into the application."""
+
+
+class InvalidMessage(ApplicationError):
+    """An ASGI message of an unknown type, or one that is not allowed in this state."""
+
+
+class InvalidResponse(ApplicationError):
+    """A response that cannot be put on the wire: a bad field name or value, a bad status, a wrong length."""
+
+
+class ClientDisconnected(OSError):
+    """`send()` was called after the client went away (ASGI HTTP specification 2.4).
+
+    An application may let it through: it is then neither logged nor answered.
+    """

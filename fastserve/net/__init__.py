@@ -1,0 +1,1 @@
+"""Bytes on sockets: connections, their deadlines and the accepting of new ones."""

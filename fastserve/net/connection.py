@@ -1,0 +1,396 @@
+"""One connection: the only asyncio protocol of fastserve. It moves bytes between a transport, a wire and an exchange.
+
+RECEIVING -> SERVING -> WAITING -> RECEIVING ...      requests, one after the other
+                     -> DISCARDING -> WAITING         the response was early; the rest of the request is dropped
+any of these -> LINGERING -> CLOSED                   a last response is out; the client may still be sending
+any of these -> CLOSED
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import math
+from collections.abc import Coroutine, Iterable
+from typing import Any, cast
+
+from fastserve.errors import ProtocolViolation
+from fastserve.net.deadlines import NO_BUCKET
+from fastserve.net.state import Address, Exchange, ServerState
+from fastserve.net.waiting import wait_writable
+from fastserve.wire.events import BodyData, Event, Field, RequestHead
+
+# A response that came before the whole request: how much of the rest is read to keep the connection, and how long.
+_DISCARD_BYTES = 64 * 1024
+_DISCARD_S = 1.0
+# A last response: how long the client may go on sending, between two reads and in all. Closing at once would reset the
+# connection, and the client could lose the response (RFC 9112 §9.6).
+_LINGER_S = 2.0
+_LINGER_ALL_S = 30.0
+# A connection without a request when the server stops: what it has sent may be on its way up from the kernel.
+_LAST_LOOK_S = 0.25
+
+
+class Phase(enum.IntEnum):
+    """What a connection is doing."""
+
+    RECEIVING = 0  # a request head: the first one, or one that has begun
+    SERVING = 1  # an exchange is running
+    DISCARDING = 2
+    WAITING = 3  # kept alive, for the next request to begin
+    LINGERING = 4
+    CLOSED = 5
+
+
+_RECEIVING, _SERVING, _DISCARDING, _WAITING, _LINGERING, _CLOSED = Phase
+
+
+class Connection:
+    """One accepted connection, and the stream of the exchange that it carries at the time."""
+
+    __slots__ = (
+        "_awaits_continue",
+        "_changed",
+        "_discarded",
+        "_exchange",
+        "_head_is_sent",
+        "_is_pumping",
+        "_is_reading",
+        "_linger_until",
+        "_phase",
+        "_response",
+        "_state",
+        "_transport",
+        "_unsent_seen",
+        "_wire",
+        "bucket",
+        "client",
+        "deadline",
+        "is_writable",
+        "scheme",
+        "server",
+    )
+
+    def __init__(self, state: ServerState) -> None:
+        self._state = state
+        self._wire = state.new_wire()
+        self._response = self._wire.response
+        self._phase = _RECEIVING
+        self._exchange: Exchange | None = None
+        self._head_is_sent = False  # of the response at hand
+        self._awaits_continue = False  # the client holds the body back until it gets 100 (Continue)
+        self._is_pumping = False
+        self._is_reading = True
+        self._discarded = 0
+        self._linger_until = 0.0
+        self._unsent_seen = 0  # how much was unsent when last looked at
+        self._changed: asyncio.Event | None = None  # set when it becomes writable or closed, for those who wait
+        self.is_writable = True
+        self.scheme = "http"
+        self.client: Address | None = None
+        self.server: Address | None = None
+        self.deadline = math.inf
+        self.bucket = NO_BUCKET
+
+    def __repr__(self) -> str:
+        return f"<Connection {self.client} {self._phase.name}>"
+
+    # What the transport calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take the transport of an accepted connection."""
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(high=self._state.limits.unsent_bytes)
+        self.client = _address(transport.get_extra_info("peername"))
+        self.server = _address(transport.get_extra_info("sockname"))
+        self._state.add(self)
+        self._state.deadlines.set(self, self._state.timeouts.head_s)
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes from the peer."""
+        if self._phase == _LINGERING:
+            left = self._linger_until - self._state.deadlines.now
+            self._state.deadlines.set(self, min(_LINGER_S, left))
+        elif self._phase != _CLOSED:
+            self._wire.receive_data(data)
+            self._pump()
+
+    def eof_received(self) -> bool:
+        """Take note that the peer has sent its last byte, and tell whether to keep the transport for writing."""
+        self._wire.receive_eof()
+        self._pump()
+        if self._exchange is not None:
+            self._exchange.peer_closed()
+        return self._phase == _SERVING
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Take note that the transport is closed."""
+        self._phase = _CLOSED
+        self._state.remove(self)
+        if self._exchange is not None:
+            self._exchange.connection_lost()
+            self._exchange = None
+        self._wake()
+
+    def pause_writing(self) -> None:
+        """Take note that more than the limit is unsent."""
+        self.is_writable = False
+        self._unsent_seen = self._transport.get_write_buffer_size()
+        self._state.deadlines.set(self, self._state.timeouts.write_s)
+
+    def resume_writing(self) -> None:
+        """Take note that the peer has caught up."""
+        self.is_writable = True
+        self._wake()
+        if self._phase == _SERVING:
+            self._watch_body()
+        elif self._phase == _WAITING:
+            self._pump()
+
+    def _wake(self) -> None:
+        if self._changed is not None:
+            self._changed.set()
+
+    # Requests.
+
+    def _pump(self) -> None:
+        """Pull events and act on them, as far as they go."""
+        if self._is_pumping:
+            return
+        self._is_pumping = True
+        try:
+            while not self._wire.is_complete and self._phase < _LINGERING:
+                if self._phase == _WAITING and not self.is_writable:
+                    break  # The next response would only be added to what the client does not take.
+                event = self._wire.next_event()
+                if event is None:
+                    break
+                self._take(event)
+        except ProtocolViolation as violation:
+            self._refuse(violation)
+        finally:
+            self._is_pumping = False
+        if self._phase == _WAITING:
+            self._await_request()
+        elif self._phase == _SERVING:
+            self._watch_body()
+
+    def _take(self, event: Event) -> None:
+        if isinstance(event, RequestHead):
+            self._phase = _SERVING
+            self._awaits_continue = event.expects_continue
+            self._exchange = exchange = self._state.open_exchange(event, self)
+            if self._wire.is_ended and not event.has_body:
+                exchange.peer_closed()
+            exchange.start()
+        elif self._exchange is None:
+            self._discard(event)
+        else:
+            self._awaits_continue = False
+            self._exchange.receive_body(event.data, event.is_last)
+            if event.is_last and self._wire.is_ended:
+                self._exchange.peer_closed()
+
+    def _discard(self, event: BodyData) -> None:
+        self._discarded += len(event.data)
+        if self._discarded > _DISCARD_BYTES:
+            self._linger()
+        elif event.is_last:
+            self._next_request()
+
+    def _next_request(self) -> None:
+        self._phase = _WAITING
+        self._head_is_sent = False
+        self._wire.start_next_message()
+        if not self._is_reading:
+            self._resume_reading()
+        if self._is_pumping:
+            return
+        if self._wire.unread_bytes:
+            # In a turn of its own: the application of the request before may still be running, inside send().
+            self._state.loop.call_soon(self._pump)
+        else:
+            self._await_request()
+
+    def _refuse(self, violation: ProtocolViolation) -> None:
+        self._state.log_refusal(self.client, violation)
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            exchange.connection_lost()
+        if not self._head_is_sent:
+            self._transport.writelines(self._wire.encode_refusal(violation))
+        self._linger()
+
+    def _await_request(self) -> None:
+        """Set the deadline for the next request: to begin, or to go on if it has begun."""
+        if not self.is_writable:
+            self._watch_reading(self._wire.unread_bytes)  # The deadline is that for writing.
+        elif not self._wire.is_idle:
+            self._phase = _RECEIVING
+            self._state.deadlines.set(self, self._state.timeouts.head_s)
+        elif self._wire.is_ended:
+            self._close()
+        else:
+            self._state.deadlines.set(self, self._state.timeouts.keep_alive_s)
+
+    def _watch_body(self) -> None:
+        """Pause or resume reading, and set the deadline, for the body of the request that is being served."""
+        assert self._exchange is not None
+        unread = self._exchange.unread_bytes
+        if self._wire.is_complete:
+            unread += self._wire.unread_bytes  # Before that, they are framing that is not complete.
+        self._watch_reading(unread)
+        if self.is_writable:
+            is_awaited = self._is_reading and not self._wire.is_complete and not self._awaits_continue
+            self._state.deadlines.set(self, self._state.timeouts.body_s if is_awaited else math.inf)
+
+    def _watch_reading(self, unread: int) -> None:
+        is_full = unread >= self._state.limits.unread_bytes
+        if is_full and self._is_reading:
+            self._is_reading = False
+            self._transport.pause_reading()
+        elif not is_full and not self._is_reading:
+            self._resume_reading()
+
+    def _resume_reading(self) -> None:
+        self._is_reading = True
+        self._transport.resume_reading()
+
+    def pass_deadline(self) -> None:
+        """Act on a deadline that is over (see net.deadlines)."""
+        unsent = self._transport.get_write_buffer_size()
+        if unsent and unsent != self._unsent_seen:
+            # Whatever else is due waits for the client to take what it has coming, as long as it takes some of it.
+            self._unsent_seen = unsent
+            self._state.deadlines.set(self, self._state.timeouts.write_s)
+        elif unsent or self._phase >= _LINGERING:
+            self._transport.abort()
+        elif self._phase == _WAITING or (self._phase == _RECEIVING and self._wire.is_idle):
+            self._close()
+        elif self._phase == _DISCARDING:
+            self._linger()
+        else:
+            what = "head" if self._phase == _RECEIVING else "body"
+            self._refuse(ProtocolViolation(f"the request {what} did not arrive in time", status=408))
+
+    # What the exchange calls (see net.state.Stream).
+
+    def start_response(self, status: int, fields: Iterable[Field]) -> None:
+        """See Stream."""
+        self._response.start(status, fields)
+
+    def send_body(self, body: bytes, last: bool) -> None:
+        """See Stream."""
+        if not self._head_is_sent and self._must_close(last):
+            self._response.keep_alive = False
+        parts = self._response.encode_body(body, last)
+        self._head_is_sent = True
+        if len(parts) == 1:
+            self._transport.write(parts[0])
+        else:
+            self._transport.writelines(parts)
+        if last:
+            self._end_response()
+
+    def wait_writable(self) -> Coroutine[Any, Any, None]:
+        """See Stream."""
+        return wait_writable(self)
+
+    def ask_for_body(self) -> None:
+        """See Stream."""
+        if self._awaits_continue and not self._head_is_sent:
+            self._awaits_continue = False
+            self._transport.write(self._response.encode_continue())
+            self._watch_body()
+
+    def resume_reading(self) -> None:
+        """See Stream."""
+        if not self._is_reading and self._phase == _SERVING:
+            self._watch_body()
+
+    def abort(self) -> None:
+        """See Stream."""
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            exchange.connection_lost()
+        self._close()
+
+    def _must_close(self, last: bool) -> bool:
+        """Tell whether the response that is about to begin is known to be the last one."""
+        wire = self._wire
+        if not self._state.keeps_connections or self._awaits_continue:
+            return True
+        if wire.is_complete:
+            return wire.is_ended and not wire.unread_bytes
+        return last and (wire.body_bytes_left or 0) > _DISCARD_BYTES
+
+    def _end_response(self) -> None:
+        self._exchange = None
+        if not self._response.keep_alive or not self._state.keeps_connections:
+            self._close_after_response()
+        elif self._wire.is_complete:
+            self._next_request()
+        elif (self._wire.body_bytes_left or 0) > _DISCARD_BYTES:
+            self._linger()
+        else:
+            self._phase = _DISCARDING
+            self._discarded = 0
+            self._state.deadlines.set(self, _DISCARD_S)
+            if not self._is_reading:
+                self._resume_reading()
+
+    # Closing.
+
+    def drain(self) -> None:
+        """Keep the connection only for the exchange that it carries: the server is about to stop."""
+        if self._phase == _RECEIVING and self._wire.is_idle:
+            self._state.deadlines.set(self, _LAST_LOOK_S)
+        elif self._phase in (_WAITING, _RECEIVING):
+            self._close()
+
+    def cut(self) -> None:
+        """Close at once, whatever is left to do."""
+        self._transport.abort()
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether nothing can be sent any more."""
+        return self._phase == _CLOSED
+
+    def change(self) -> asyncio.Event:
+        """Return an event that is set when the connection becomes writable or closed, from now on."""
+        if self._changed is None:
+            self._changed = asyncio.Event()
+        self._changed.clear()
+        return self._changed
+
+    def _close_after_response(self) -> None:
+        if self._wire.is_complete and self._wire.is_last_request and not self._wire.unread_bytes:
+            self._close()
+        else:
+            self._linger()
+
+    def _linger(self) -> None:
+        if self._wire.is_ended or not self._transport.can_write_eof():
+            self._close()
+            return
+        self._phase = _LINGERING
+        self._transport.write_eof()
+        self._linger_until = self._state.deadlines.now + _LINGER_ALL_S
+        self._state.deadlines.set(self, _LINGER_S)
+        if not self._is_reading:
+            self._resume_reading()
+
+    def _close(self) -> None:
+        self._phase = _CLOSED
+        self._transport.close()
+        self._state.deadlines.set(self, self._state.timeouts.write_s)
+
+
+def _address(name: Any) -> Address | None:
+    """Return an address as ASGI has it from what a socket gives: a tuple, or the path of a Unix socket."""
+    if isinstance(name, tuple):
+        return (str(name[0]), int(name[1]))
+    if isinstance(name, bytes):
+        name = name.decode(errors="surrogateescape")
+    return (name, None) if name else None

@@ -1,0 +1,109 @@
+"""Accepting connections from one listening socket."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import socket
+from typing import cast
+
+from fastserve.net.connection import Connection
+from fastserve.net.state import ServerState
+
+_log = logging.getLogger("fastserve")
+
+# How many connections are accepted before the others of the event loop get their turn.
+_ACCEPTS_PER_TURN = 64
+# Out of file descriptors or memory: how long to wait, and not be told over and over again that someone is waiting.
+_EXHAUSTED_S = 0.5
+# Errors of the connection that was to be accepted, not of the listening socket (accept(2), "Error handling").
+_OF_ONE_CONNECTION = (
+    errno.ECONNABORTED,
+    errno.EHOSTDOWN,
+    errno.EHOSTUNREACH,
+    errno.ENETDOWN,
+    errno.ENETUNREACH,
+    errno.ENOPROTOOPT,
+    errno.EOPNOTSUPP,
+    errno.EPERM,
+    errno.EPROTO,
+    errno.ETIMEDOUT,
+)
+
+
+class Listener:
+    """Accepts connections until it is stopped; while the worker has as many as it may have, they wait in the kernel."""
+
+    def __init__(self, sock: socket.socket, state: ServerState) -> None:
+        self._socket = sock
+        self._state = state
+        self._attaching: set[asyncio.Task[None]] = set()
+        self._is_accepting = False
+        self._is_stopped = False
+        sock.setblocking(False)
+
+    def start(self) -> None:
+        """Accept connections; also again, after a pause."""
+        if not self._is_accepting and not self._is_stopped:
+            self._is_accepting = True
+            self._state.loop.add_reader(self._socket, self._accept)
+
+    def _pause(self) -> None:
+        if self._is_accepting:
+            self._is_accepting = False
+            self._state.loop.remove_reader(self._socket)
+
+    def _accept(self) -> None:
+        for _ in range(_ACCEPTS_PER_TURN):
+            if not self._accept_one():
+                return
+
+    def _accept_one(self) -> bool:
+        """Accept a connection, and tell whether there may be another one."""
+        if not self._state.has_space():
+            self._pause()
+            self._state.when_space(self.start)
+            return False
+        try:
+            sock, _ = self._socket.accept()
+        except (BlockingIOError, InterruptedError):
+            return False
+        except OSError as error:
+            if error.errno in _OF_ONE_CONNECTION:
+                return True
+            _log.error("Cannot accept connections: %s. Trying again in %s s.", error.strerror, _EXHAUSTED_S)
+            self._pause()
+            self._state.loop.call_later(_EXHAUSTED_S, self.start)
+            return False
+        self._attach(sock)
+        return True
+
+    def _attach(self, sock: socket.socket) -> None:
+        """Give the connection a transport of the event loop. It takes a turn of the loop."""
+        sock.setblocking(False)
+        self._state.coming += 1
+        task = self._state.loop.create_task(self._connect(sock))
+        self._attaching.add(task)
+        task.add_done_callback(self._attaching.discard)
+
+    def _new_connection(self) -> asyncio.BaseProtocol:
+        return cast(asyncio.BaseProtocol, Connection(self._state))  # which it is without deriving from it
+
+    async def _connect(self, sock: socket.socket) -> None:
+        try:
+            await self._state.loop.connect_accepted_socket(self._new_connection, sock)
+        except OSError as error:
+            _log.debug("A connection was lost before it began: %s", error)
+            self._state.coming -= 1
+            sock.close()
+
+    async def stop(self) -> None:
+        """Accept what is waiting in the kernel, then nothing more, and close the socket."""
+        while self._is_accepting and self._accept_one():
+            pass
+        self._pause()
+        self._is_stopped = True
+        self._socket.close()
+        if self._attaching:
+            await asyncio.wait(self._attaching)

@@ -1,0 +1,35 @@
+"""The one place below the application where something is awaited. Never compiled: compiled coroutines are not what
+`inspect.iscoroutine` knows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol
+
+from fastserve.errors import ClientDisconnected
+
+
+class Writable(Protocol):
+    """Something that can be full for a while."""
+
+    is_writable: bool
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether nothing can be sent any more."""
+
+    def change(self) -> asyncio.Event:
+        """Return an event that is set when it becomes writable or closed, from now on."""
+
+
+async def wait_writable(target: Writable) -> None:
+    """Wait until `target` is writable.
+
+    Raises:
+        ClientDisconnected: it was closed meanwhile.
+    """
+    while not target.is_writable and not target.is_closed:
+        await target.change().wait()
+    if target.is_closed:
+        raise ClientDisconnected("the client disconnected")

@@ -1,0 +1,479 @@
+"""Every option of fastserve, declared once: flag, default, unit, bounds and help, in frozen groups.
+
+The command line, the environment (`FASTSERVE_*`), the configuration file and the reference in docs/ are all made from
+these declarations. A layer is given the groups it needs and cannot read others.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, cast
+
+from fastserve.addresses import BindAddress, TcpAddress, parse_bind
+from fastserve.errors import SettingsError
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """What is declared of an option besides its name, type and default.
+
+    flag: on the command line. off: the flag that says no, for a switch. unit: of its value. minimum: the least value.
+    choices: the only values. metavar: how help names the value.
+    """
+
+    flag: str
+    help: str
+    off: str | None = None
+    unit: str | None = None
+    minimum: float | None = None
+    choices: tuple[str, ...] = ()
+    metavar: str | None = None
+
+
+def option(default: Any, flag: str, help: str, **more: Any) -> Any:
+    """Declare a field of a group as an option; `more` are further fields of Option."""
+    return field(default=default, metadata={"option": Option(flag, help, **more)})
+
+
+class Group:
+    """A set of options for one part of the server. Frozen dataclasses derive from it.
+
+    Raises:
+        SettingsError: when made with a value out of bounds.
+    """
+
+    __slots__ = ()
+
+    def __post_init__(self) -> None:
+        for name, declared in declared_options(type(self)):
+            _check(getattr(self, name), declared)
+
+
+def declared_options(group: type[Any]) -> Iterator[tuple[str, Option]]:
+    """Yield the options of a group with the names of their fields."""
+    for each in fields(group):
+        if "option" in each.metadata:
+            yield each.name, each.metadata["option"]
+
+
+def _check(value: Any, declared: Option) -> None:
+    if value is None:
+        return
+    if isinstance(value, float) and math.isnan(value):
+        raise SettingsError(f"{declared.flag}: {value} is not a number")
+    if declared.minimum is not None and isinstance(value, int | float) and value < declared.minimum:
+        raise SettingsError(f"{declared.flag}: {value} is less than {declared.minimum:g}")
+    if declared.choices and value not in declared.choices:
+        raise SettingsError(f"{declared.flag}: {value!r} is not one of {', '.join(declared.choices)}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AppSettings(Group):
+    """Application: which one, and how it is called."""
+
+    app: str | None = None
+    factory: bool = option(False, "--factory", "Call APP without arguments to get the application.")
+    app_dir: str = option("", "--app-dir", "Look for APP in this directory, put first on sys.path.", metavar="DIR")
+    lifespan: str = option(
+        "auto",
+        "--lifespan",
+        "Run the application's lifespan: always, never, or if it knows it.",
+        choices=("auto", "on", "off"),
+    )
+    root_path: str = option(
+        "",
+        "--root-path",
+        "The path that a proxy in front has cut off; it is put back in front of each path.",
+        metavar="PATH",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BindSettings(Group):
+    """Sockets: where connections come from."""
+
+    host: str = option("127.0.0.1", "--host", "Listen on this host: a name or an address.")
+    port: int = option(8000, "--port", "Listen on this port; 0 takes a free one, which is printed.", minimum=0)
+    bind: tuple[str, ...] = option(
+        (),
+        "--bind",
+        "Listen here instead of --host and --port: HOST:PORT, unix:PATH or fd://N. May be given several times.",
+        metavar="ADDRESS",
+    )
+    backlog: int = option(
+        2048, "--backlog", "How many connections may wait in the kernel for each listening socket.", minimum=1
+    )
+
+    def __post_init__(self) -> None:
+        Group.__post_init__(self)
+        if self.port > 65535:
+            raise SettingsError(f"--port: {self.port} is more than 65535")
+        default = BindSettings.__dataclass_fields__
+        for text in self.bind:
+            parse_bind(text)
+        if self.bind and (self.host != default["host"].default or self.port != default["port"].default):
+            raise SettingsError("--bind and --host or --port exclude each other")
+
+    @property
+    def addresses(self) -> list[BindAddress]:
+        """Where to listen."""
+        return [parse_bind(text) for text in self.bind] or [TcpAddress(self.host, self.port)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessSettings(Group):
+    """Processes: how many, where, and on which event loop."""
+
+    workers: int | Literal["auto"] = option(
+        1,
+        "--workers",
+        "Worker processes. 'auto' is one for each CPU that this process may use. With 1 there is no supervisor, unless"
+        " another option needs one.",
+        minimum=1,
+        metavar="N|auto",
+    )
+    loop: str = option(
+        "auto",
+        "--loop",
+        "The event loop. 'auto' is uvloop where it is installed.",
+        choices=("auto", "uvloop", "asyncio"),
+    )
+    balance: str = option(
+        "random",
+        "--balance",
+        "Which of the workers that are ready gets a new connection: any, the one on the CPU where it arrived, as the"
+        " kernel hashes it, or the first to accept it from one queue for all.",
+        choices=("random", "cpu", "kernel", "shared"),
+    )
+    affinity: str = option(
+        "auto",
+        "--affinity",
+        "Pin each worker to a CPU: to one of its own when there are enough whole CPUs, never, or to those of a list"
+        " such as 0,2,4-7 in turn.",
+        metavar="auto|off|LIST",
+    )
+    preload: bool = option(
+        False, "--preload", "Import APP in the supervisor, before it forks workers: they share its memory."
+    )
+    hooks: str | None = option(
+        None,
+        "--hooks",
+        "Call the functions pre_fork, post_fork, worker_ready and worker_exit of this module or file, as far as it has"
+        " them.",
+        metavar="MODULE|FILE",
+    )
+    pid: str | None = option(None, "--pid", "Write the process id to this file, while the server runs.", metavar="FILE")
+
+    def __post_init__(self) -> None:
+        Group.__post_init__(self)
+        if self.affinity not in ("auto", "off") and not parse_cpus(self.affinity):
+            raise SettingsError(f"--affinity: {self.affinity!r} is not auto, off or a list such as 0,2,4-7")
+
+
+def parse_cpus(text: str) -> list[int]:
+    """Return the CPUs of a list such as "0,2,4-7", as Linux writes it; none when it is not one."""
+    cpus: list[int] = []
+    for part in text.strip().split(","):
+        match = re.fullmatch(r"([0-9]{1,5})(?:-([0-9]{1,5}))?", part)
+        if match is None:
+            return []
+        cpus += range(int(match[1]), int(match[2] or match[1]) + 1)
+    return cpus
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpSettings(Group):
+    """HTTP: how requests are read, and what every response carries."""
+
+    http: str = option(
+        "auto",
+        "--http",
+        "The library that judges field lines. 'auto' is httptools.",
+        choices=("auto", "httptools", "h11"),
+    )
+    server_header: bool = option(True, "--server-header", "Send a Server field.", off="--no-server-header")
+    date_header: bool = option(True, "--date-header", "Send a Date field.", off="--no-date-header")
+    header: tuple[str, ...] = option(
+        (), "--header", "Send this field with every response. May be given several times.", metavar="NAME:VALUE"
+    )
+
+    def __post_init__(self) -> None:
+        Group.__post_init__(self)
+        for line in self.header:
+            _split_header(line)
+
+    @property
+    def fields(self) -> list[tuple[bytes, bytes]]:
+        """The fields of --header."""
+        return [_split_header(line) for line in self.header]
+
+
+def _split_header(line: str) -> tuple[bytes, bytes]:
+    match = re.fullmatch(r"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*([\t\x20-\x7e\x80-\xff]*)", line)
+    if match is None:
+        raise SettingsError(f"--header: {line!r} is not NAME:VALUE")
+    if match[1].lower() in ("content-length", "transfer-encoding", "connection"):
+        raise SettingsError(f"--header: {match[1]} is the server's to set")
+    return match[1].encode("ascii"), match[2].rstrip(" \t").encode("latin-1")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timeouts(Group):
+    """Timeouts: how long each wait may last, to a quarter of a second."""
+
+    head_s: float = option(
+        30.0,
+        "--timeout-request-head",
+        "Time for a whole request head to arrive, also for the first one of a connection. Then 408.",
+        unit="seconds",
+        minimum=0.1,
+    )
+    keep_alive_s: float = option(
+        75.0,
+        "--timeout-keep-alive",
+        "Time a connection may stay without a request. Must be longer than the idle time of a load balancer in"
+        " front, which is often 60 seconds. 0 closes after each response.",
+        unit="seconds",
+        minimum=0,
+    )
+    body_s: float = option(
+        60.0,
+        "--timeout-request-body",
+        "Time without a byte of a request body that is being waited for. Then 408.",
+        unit="seconds",
+        minimum=0.1,
+    )
+    write_s: float = option(
+        60.0,
+        "--timeout-write",
+        "Time in which a client takes not one byte of what is waiting for it. Then the connection is cut.",
+        unit="seconds",
+        minimum=0.1,
+    )
+    graceful_s: float = option(
+        30.0,
+        "--timeout-graceful-shutdown",
+        "Time for running requests to finish when the server stops. Then they are cancelled.",
+        unit="seconds",
+        minimum=0,
+    )
+    drain_delay_s: float = option(
+        0.0,
+        "--drain-delay",
+        "Time to go on serving after SIGTERM, while --ready-path already says no, so that a load balancer can take the"
+        " server out first.",
+        unit="seconds",
+        minimum=0,
+    )
+    silent_s: float = option(
+        30.0,
+        "--timeout-worker",
+        "Time for which the event loop of a worker may be blocked. Then its stack is printed, and it is replaced; a"
+        " tenth of this brings a warning with the stack. 0 is no limit.",
+        unit="seconds",
+        minimum=0,
+    )
+    boot_s: float = option(
+        600.0,
+        "--timeout-worker-boot",
+        "Time for a worker to import and start the application. 0 is no limit.",
+        unit="seconds",
+        minimum=0,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestLimits(Group):
+    """Request limits: how large the parts of a request may be, counted across reads."""
+
+    line_bytes: int = option(
+        16 * 1024, "--limit-request-line", "Size of a request line. Then 414.", unit="bytes", minimum=64
+    )
+    head_bytes: int = option(
+        64 * 1024, "--limit-request-head", "Size of all fields of a request. Then 431.", unit="bytes", minimum=64
+    )
+    fields: int = option(128, "--limit-request-fields", "Number of fields of a request. Then 431.", minimum=1)
+    trailer_bytes: int = option(
+        16 * 1024,
+        "--limit-request-trailers",
+        "Size of the trailers of a chunked body, and of all its chunk extensions. Then 431 and 400.",
+        unit="bytes",
+        minimum=2,
+    )
+    body_bytes: int = option(
+        0, "--limit-request-body", "Size of a request body; 0 is no limit. Then 413.", unit="bytes", minimum=0
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionLimits(Group):
+    """Worker limits: how much one worker takes on at a time."""
+
+    concurrency: int | None = option(
+        None,
+        "--limit-concurrency",
+        "Requests a worker runs at the same time. One more gets 503 with Retry-After.",
+        minimum=1,
+    )
+    connections: int | None = option(
+        None,
+        "--limit-connections",
+        "Connections a worker keeps open. One more waits in the kernel's queue until another closes.",
+        minimum=1,
+    )
+    unread_bytes: int = option(
+        64 * 1024,
+        "--limit-unread",
+        "Bytes received for which the application has not asked yet, for each connection. Then reading pauses.",
+        unit="bytes",
+        minimum=1,
+    )
+    unsent_bytes: int = option(
+        64 * 1024,
+        "--limit-unsent",
+        "Bytes that the client has not taken yet, for each connection. Then send() waits.",
+        unit="bytes",
+        minimum=0,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recycling(Group):
+    """Recycling: when a worker is replaced, without a request lost."""
+
+    max_requests: int | None = option(
+        None, "--limit-max-requests", "Replace a worker after so many requests.", minimum=1
+    )
+    max_requests_jitter: int = option(
+        0,
+        "--limit-max-requests-jitter",
+        "Add a random number up to this to --limit-max-requests, so that workers are not replaced all together.",
+        minimum=0,
+    )
+    memory_bytes: int | None = option(
+        None,
+        "--limit-memory",
+        "Replace a worker whose resident memory is larger, for example 512M or 2G.",
+        unit="bytes",
+        minimum=1024 * 1024,
+    )
+    lifetime_s: float | None = option(
+        None, "--limit-lifetime", "Replace a worker after this time.", unit="seconds", minimum=1
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatusSettings(Group):
+    """Status: what the server answers itself."""
+
+    ready_path: str | None = option(
+        None,
+        "--ready-path",
+        "Answer requests for this path with 200, or with 503 as soon as the server is told to stop.",
+        metavar="PATH",
+    )
+    status_path: str | None = option(
+        None,
+        "--status-path",
+        "Answer requests for this path with the state of all workers as JSON, to clients on this machine only.",
+        metavar="PATH",
+    )
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether there is anything to answer."""
+        return self.ready_path is not None or self.status_path is not None
+
+    def __post_init__(self) -> None:
+        Group.__post_init__(self)
+        for flag, path in (("--ready-path", self.ready_path), ("--status-path", self.status_path)):
+            if path is not None and not path.startswith("/"):
+                raise SettingsError(f"{flag}: {path!r} does not begin with a slash")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogSettings(Group):
+    """Logging: what is logged, and how."""
+
+    log_level: str = option(
+        "info",
+        "--log-level",
+        "The least level that is logged.",
+        choices=("critical", "error", "warning", "info", "debug", "trace"),
+    )
+    access_log: bool = option(True, "--access-log", "Log every request.", off="--no-access-log")
+    use_colors: bool | None = option(
+        None, "--use-colors", "Colour the log. The default is to do so on a terminal.", off="--no-use-colors"
+    )
+    log_config: str | None = option(
+        None,
+        "--log-config",
+        "Configure logging from this file: .json or .yaml for logging.config.dictConfig, others for fileConfig.",
+        metavar="FILE",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """All options of a server."""
+
+    app: AppSettings = field(default_factory=AppSettings)
+    bind: BindSettings = field(default_factory=BindSettings)
+    processes: ProcessSettings = field(default_factory=ProcessSettings)
+    http: HttpSettings = field(default_factory=HttpSettings)
+    timeouts: Timeouts = field(default_factory=Timeouts)
+    requests: RequestLimits = field(default_factory=RequestLimits)
+    connections: ConnectionLimits = field(default_factory=ConnectionLimits)
+    recycling: Recycling = field(default_factory=Recycling)
+    status: StatusSettings = field(default_factory=StatusSettings)
+    logs: LogSettings = field(default_factory=LogSettings)
+
+    @property
+    def needs_supervisor(self) -> bool:
+        """Whether a parent process is needed, also for a single worker."""
+        recycling = self.recycling
+        return (
+            self.processes.workers != 1
+            or self.processes.preload
+            or self.processes.hooks is not None
+            or recycling.max_requests is not None
+            or recycling.memory_bytes is not None
+            or recycling.lifetime_s is not None
+        )
+
+    @classmethod
+    def from_options(cls, values: Mapping[str, Any]) -> Settings:
+        """Return settings from values by option name (the flag in snake case), the rest at their defaults.
+
+        Raises:
+            SettingsError: a name that is no option, a value out of bounds, or values that exclude each other.
+        """
+        left = dict(values)
+        groups = {}
+        for group_name, group in option_groups():
+            named = {name: option_name(declared) for name, declared in declared_options(group)}
+            if group is AppSettings:
+                named["app"] = "app"
+            groups[group_name] = group(**{name: left.pop(key) for name, key in named.items() if key in left})
+        if left:
+            raise SettingsError(f"unknown option {next(iter(left))!r}")
+        return cls(**groups)
+
+
+def option_groups() -> Iterator[tuple[str, type[Any]]]:
+    """Yield the groups of Settings by the names they have there."""
+    for each in fields(Settings):
+        yield each.name, cast("type[Any]", each.default_factory)
+
+
+def option_name(declared: Option) -> str:
+    """Return the name of an option in programs and configuration files: its flag in snake case."""
+    return declared.flag.removeprefix("--").replace("-", "_")
+
+
+def group_title(group: type[Any]) -> str:
+    """Return the heading for a group: what its docstring begins with."""
+    return (group.__doc__ or "").partition(":")[0]

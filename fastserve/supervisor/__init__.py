@@ -1,0 +1,1 @@
+"""The parent process: sockets, and the fleet of workers."""

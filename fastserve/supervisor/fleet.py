@@ -1,0 +1,497 @@
+"""Which workers there should be. Pure: told what happened and what time it is, it says what to do.
+
+A slot is the place of one worker. Its worker is BOOTING, then READY, then DRAINING until it is gone. Whatever the
+cause, a worker is replaced before it is retired: its slot gets a second worker, and only when that is ready is the
+first one told to stop. One slot at a time.
+
+    no worker ever ready, and one ends or is not ready in time    the server ends: the application does not start
+    a worker ends                                                 a new one, at once or after a growing delay
+    a worker is to be replaced                                    a successor first; if that does not become ready, the
+                                                                  worker stays, and a reload is given up
+    a worker's event loop is silent                               told in time, then ended and replaced
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+STARTUP_FAILED = 3
+"""The exit status of a server, or a worker, that could not start."""
+
+APP_NOT_LOADED = 4
+"""What gunicorn's workers end with instead when the application cannot be imported."""
+
+RELOAD = "reload"
+"""The reason for replacing a worker that a reload gives."""
+
+_FIRST_DELAY_S = 1.0
+_LAST_DELAY_S = 30.0
+# A worker that was ready for so long was fine; when it ends, the delay starts anew.
+_PROVEN_S = 30.0
+# Between asking for the stack of a worker that does not react, and ending it.
+_ABORT_S = 1.0
+# When everything is to end at once.
+_FORCE_S = 1.0
+# A worker is warned of when its event loop has been silent for this share of the time that it may be, and for so long:
+# a process that only had to wait for a CPU is not worth a warning.
+_WARN_SHARE = 0.1
+_WARN_LEAST_S = 1.0
+
+
+class State(enum.Enum):
+    """What a worker is doing."""
+
+    BOOTING = enum.auto()
+    READY = enum.auto()
+    DRAINING = enum.auto()
+
+
+class Stopping(enum.IntEnum):
+    """How the server is ending."""
+
+    NOT = 0
+    GRACEFUL = 1
+    QUICK = 2
+    FORCED = 3
+
+
+@dataclass(frozen=True, slots=True)
+class FleetTimes:
+    """In seconds. boot_s: to become ready. stop_s: to finish. quick_s: to finish when it is urgent.
+
+    silent_s: for which an event loop may be silent. lifetime_s: after which a worker is replaced. Infinity is no limit.
+    delay_s: to go on serving after the server was told to stop.
+    """
+
+    boot_s: float = math.inf
+    stop_s: float = 30.0
+    quick_s: float = 5.0
+    silent_s: float = math.inf
+    lifetime_s: float = math.inf
+    delay_s: float = 0.0
+
+
+@dataclass(slots=True)
+class Worker:
+    """A worker process.
+
+    since: when it came into its state. beat_at: when its event loop was heard last. kill_at: when it is to be killed.
+    """
+
+    slot: int
+    pid: int
+    state: State
+    since: float
+    beat_at: float
+    kill_at: float = math.inf
+    is_silent: bool = False
+    failure: str | None = None  # why it is being ended, unless it was asked to stop
+
+
+@dataclass(frozen=True, slots=True)
+class Spawn:
+    """Start a worker in this slot, and tell `spawned`."""
+
+    slot: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Ask a worker to finish and stop."""
+
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class Quit:
+    """Ask a worker to stop quickly."""
+
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class Warn:
+    """Tell that the event loop of a worker is silent, and show its stack."""
+
+    pid: int
+    silent_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Abort:
+    """End a worker that does not react, and show its stack."""
+
+    pid: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    """End a worker at once."""
+
+    pid: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class OpenSlot:
+    """Open the sockets of a slot."""
+
+    slot: int
+
+
+@dataclass(frozen=True, slots=True)
+class CloseSlot:
+    """Close the sockets of a slot."""
+
+    slot: int
+
+
+@dataclass(frozen=True, slots=True)
+class Steer:
+    """Let new connections go to these slots."""
+
+    slots: frozenset[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """Let everyone know that the server is about to stop, while it still serves."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tell:
+    """Log a message."""
+
+    text: str
+    is_error: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """End the server with this exit status."""
+
+    status: int
+
+
+Action: TypeAlias = Spawn | Stop | Quit | Warn | Abort | Kill | OpenSlot | CloseSlot | Steer | Leave | Tell | Finish
+
+
+@dataclass(slots=True)
+class _Slot:
+    """retry_at: when a worker may be started. delay_s: after the next failure. is_retired: no worker is wanted."""
+
+    number: int
+    retry_at: float = -math.inf
+    delay_s: float = 0.0
+    is_retired: bool = False
+    workers: list[Worker] = field(default_factory=list)
+
+    def find(self, state: State) -> Worker | None:
+        return next((worker for worker in self.workers if worker.state is state), None)
+
+    def put_off(self, now: float) -> None:
+        """Delay the next start, longer each time."""
+        self.retry_at = now + self.delay_s
+        self.delay_s = min(max(2 * self.delay_s, _FIRST_DELAY_S), _LAST_DELAY_S)
+
+
+class Fleet:
+    """size: how many workers there should be."""
+
+    def __init__(self, size: int, times: FleetTimes) -> None:
+        self._times = times
+        self._slots = [_Slot(number) for number in range(size)]
+        self._was_ready = False
+        self._is_paused = False
+        self._to_replace: dict[int, str] = {}  # slot to reason, in order
+        self._replacing: int | None = None  # the slot that has, or is about to get, a successor
+        self._steered: frozenset[int] = frozenset()
+        self._leave_at = math.inf  # when the server is to stop
+        self._stopping = Stopping.NOT
+        self._status = 0
+        self._pending: list[Action] = []
+
+    # What there is.
+
+    @property
+    def workers(self) -> list[Worker]:
+        """The workers there are."""
+        return [worker for slot in self._slots for worker in slot.workers]
+
+    @property
+    def slots(self) -> set[int]:
+        """The slots that there are."""
+        return {slot.number for slot in self._slots}
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether the server is to end."""
+        return self._stopping is not Stopping.NOT
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every slot has a worker that is ready, and nothing is being replaced."""
+        slots = [slot for slot in self._slots if not slot.is_retired]
+        return not self._to_replace and all(slot.find(State.READY) for slot in slots)
+
+    def _find(self, pid: int) -> tuple[_Slot, Worker] | None:
+        for slot in self._slots:
+            for worker in slot.workers:
+                if worker.pid == pid:
+                    return slot, worker
+        return None
+
+    # What happened.
+
+    def spawned(self, slot: int, pid: int, now: float) -> None:
+        """Take note that a worker was started."""
+        worker = Worker(slot, pid, State.BOOTING, now, beat_at=now)
+        next(each for each in self._slots if each.number == slot).workers.append(worker)
+        if self.is_stopping:
+            self._end(worker, now)
+
+    def became_ready(self, pid: int, now: float) -> None:
+        """Take note that a worker accepts connections."""
+        found = self._find(pid)
+        if found is None or found[1].state is not State.BOOTING or found[1].failure is not None:
+            return
+        slot, worker = found
+        predecessor = slot.find(State.READY)
+        worker.state, worker.since, worker.beat_at = State.READY, now, now
+        self._was_ready = True
+        if self._replacing == slot.number:
+            self._replacing = None
+            reason = self._to_replace.pop(slot.number, None)
+            if reason == RELOAD and RELOAD not in self._to_replace.values():
+                self._pending.append(Tell("All workers have been replaced."))
+        if predecessor is not None:
+            self._drain(predecessor, now)
+        if slot.is_retired:
+            self._drain(worker, now)
+
+    def heard(self, pid: int, beat_at: float) -> None:
+        """Take note of when the event loop of a worker was running last."""
+        found = self._find(pid)
+        if found is not None:
+            found[1].beat_at = max(beat_at, found[1].beat_at)
+
+    def exited(self, pid: int, status: int, now: float) -> Worker | None:
+        """Take note that a process ended; return the worker that it was, None if it was none.
+
+        status: the exit status, negative for a signal.
+        """
+        found = self._find(pid)
+        if found is None:
+            return None
+        slot, worker = found
+        slot.workers.remove(worker)
+        if self.is_stopping or worker.state is State.DRAINING:
+            return worker
+        if worker.state is State.BOOTING:
+            self._failed_to_boot(slot, worker, status, now)
+        else:
+            if now - worker.since >= _PROVEN_S:
+                slot.delay_s = 0.0
+            slot.put_off(now)
+        return worker
+
+    def _failed_to_boot(self, slot: _Slot, worker: Worker, status: int, now: float) -> None:
+        if not self._was_ready:
+            self._pending.append(Tell("No worker could be started. Exiting.", is_error=True))
+            self._status = status if status in (STARTUP_FAILED, APP_NOT_LOADED) else STARTUP_FAILED
+            self._advance(Stopping.GRACEFUL, now)
+            return
+        slot.delay_s = max(slot.delay_s, _FIRST_DELAY_S)
+        slot.put_off(now)
+        if self._replacing == slot.number:
+            self._replacing = None
+            if self._to_replace.get(slot.number) == RELOAD:
+                self._to_replace = {key: why for key, why in self._to_replace.items() if why != RELOAD}
+                text = "The reload is given up: a new worker did not become ready. The workers there are go on."
+            else:
+                text = f"Worker {slot.number} could not be replaced. It goes on, and is replaced later."
+            self._pending.append(Tell(text, is_error=True))
+
+    def could_not_spawn(self, slot: int, now: float) -> None:
+        """Take note that no process could be made."""
+        found = next(each for each in self._slots if each.number == slot)
+        found.delay_s = max(found.delay_s, _FIRST_DELAY_S)
+        found.put_off(now)
+        if self._replacing == slot:
+            self._replacing = None
+
+    # What is wanted.
+
+    def replace(self, pid: int, reason: str) -> None:
+        """Replace a worker, when it is its turn."""
+        found = self._find(pid)
+        if found is not None and found[1].state is State.READY and found[0].number not in self._to_replace:
+            self._to_replace[found[0].number] = reason
+            self._pending.append(Tell(f"Worker [{pid}] is going to be replaced: {reason}."))
+
+    def reload(self) -> None:
+        """Replace all workers; start them again if they are paused."""
+        self._is_paused = False
+        for slot in self._slots:
+            if not slot.is_retired:
+                self._to_replace[slot.number] = RELOAD
+                slot.retry_at, slot.delay_s = -math.inf, 0.0
+
+    def resize(self, change: int) -> None:
+        """Change how many workers there should be by one; at least one is left."""
+        self._is_paused = False
+        wanted = [slot for slot in self._slots if not slot.is_retired]
+        if change > 0:
+            number = next(n for n in range(len(self._slots) + 1) if all(slot.number != n for slot in self._slots))
+            self._slots.append(_Slot(number))
+            self._slots.sort(key=lambda slot: slot.number)
+            self._pending.append(OpenSlot(number))
+        elif len(wanted) > 1:
+            wanted[-1].is_retired = True
+            self._to_replace.pop(wanted[-1].number, None)
+
+    def pause(self) -> None:
+        """Drain all workers, and start none until there is a reload or a resize."""
+        self._is_paused = True
+
+    def could_not_open(self, slot: int) -> None:
+        """Take note that a slot has no sockets: it is given up."""
+        next(each for each in self._slots if each.number == slot).is_retired = True
+
+    def stop(self, now: float, *, without_delay: bool = False) -> None:
+        """End the server after its time to leave, and after what is running is finished.
+
+        When called again, without the time to leave, and then at once.
+        """
+        if self._stopping is not Stopping.NOT:
+            self._advance(Stopping.FORCED, now)
+        elif self._leave_at == math.inf and self._times.delay_s and not without_delay:
+            self._leave_at = now + self._times.delay_s
+            self._pending.append(Leave())
+        else:
+            self._advance(Stopping.GRACEFUL, now)
+
+    def stop_quickly(self, now: float) -> None:
+        """End the server soon; when it is ending already, at once."""
+        self._advance(Stopping.QUICK if self._stopping is Stopping.NOT else Stopping.FORCED, now)
+
+    def _advance(self, stopping: Stopping, now: float) -> None:
+        if stopping > self._stopping:
+            self._stopping = stopping
+            self._pending.append(Leave())
+            for worker in self.workers:
+                self._end(worker, now)
+
+    def _end(self, worker: Worker, now: float) -> None:
+        """Ask a worker to stop in the way in which the server is ending."""
+        if self._stopping is Stopping.GRACEFUL:
+            self._drain(worker, now)
+            return
+        within_s = self._times.quick_s if self._stopping is Stopping.QUICK else _FORCE_S
+        worker.state, worker.since = State.DRAINING, now
+        worker.kill_at = min(worker.kill_at, now + within_s)
+        self._pending.append(Quit(worker.pid))
+
+    def _drain(self, worker: Worker, now: float) -> None:
+        if worker.state is not State.DRAINING:
+            worker.state, worker.since = State.DRAINING, now
+            worker.kill_at = min(worker.kill_at, now + self._times.stop_s)
+            self._pending.append(Stop(worker.pid))
+
+    # What is to be done.
+
+    def plan(self, now: float) -> Iterator[Action]:
+        """Yield what has to be done for the fleet to be as it should."""
+        self._look_at_times(now)
+        if self._leave_at <= now and not self.is_stopping:
+            self._advance(Stopping.GRACEFUL, now)
+        if not self.is_stopping:
+            self._plan_slots(now)
+            self._plan_replacement(now)
+            self._plan_steering()
+        elif not self.workers:
+            self._pending.append(Finish(self._status))
+        pending, self._pending = self._pending, []
+        yield from pending
+
+    def _look_at_times(self, now: float) -> None:
+        times = self._times
+        for worker in self.workers:
+            if worker.kill_at <= now:
+                worker.kill_at = math.inf
+                self._pending.append(Kill(worker.pid, worker.failure or "it did not stop in time"))
+            elif worker.failure is not None:
+                continue
+            elif worker.state is State.BOOTING and now - worker.since >= times.boot_s:
+                self._abort(worker, f"it did not become ready within {times.boot_s:g} seconds", now)
+            elif worker.state is State.READY:
+                self._listen_to(worker, now)
+                if now - worker.since >= times.lifetime_s:
+                    self.replace(worker.pid, f"it has been running for {times.lifetime_s:g} seconds")
+
+    def _listen_to(self, worker: Worker, now: float) -> None:
+        silent_s = now - worker.beat_at
+        if silent_s >= self._times.silent_s:
+            self._abort(worker, f"its event loop has been blocked for {silent_s:.1f} seconds", now)
+        elif silent_s < max(self._times.silent_s * _WARN_SHARE, _WARN_LEAST_S):
+            worker.is_silent = False
+        elif not worker.is_silent:
+            worker.is_silent = True
+            self._pending.append(Warn(worker.pid, silent_s))
+
+    def _abort(self, worker: Worker, reason: str, now: float) -> None:
+        worker.failure = reason
+        worker.kill_at = now + _ABORT_S
+        self._pending.append(Abort(worker.pid, reason))
+
+    def _plan_slots(self, now: float) -> None:
+        for slot in list(self._slots):
+            if slot.is_retired or self._is_paused:
+                for worker in slot.workers:
+                    self._drain(worker, now)
+                if slot.is_retired and not slot.workers:
+                    self._slots.remove(slot)
+                    self._pending.append(CloseSlot(slot.number))
+            elif not any(worker.state is not State.DRAINING for worker in slot.workers) and slot.retry_at <= now:
+                self._pending.append(Spawn(slot.number))
+
+    def _plan_replacement(self, now: float) -> None:
+        if self._replacing is not None or self._is_paused:
+            return
+        for slot in self._slots:
+            if slot.number in self._to_replace and slot.retry_at <= now:
+                if slot.find(State.READY) is not None:
+                    self._replacing = slot.number
+                    self._pending.append(Spawn(slot.number))
+                    return
+                # It has no worker, or one that is starting, which is as good as new.
+                del self._to_replace[slot.number]
+                return
+
+    def _plan_steering(self) -> None:
+        ready = frozenset(slot.number for slot in self._slots if not slot.is_retired and self._can_serve(slot))
+        if ready != self._steered:
+            self._steered = ready
+            # Before anything is stopped.
+            self._pending.insert(0, Steer(ready))
+
+    def _can_serve(self, slot: _Slot) -> bool:
+        worker = slot.find(State.READY)
+        return worker is not None and not worker.is_silent and worker.failure is None
+
+    def next_change(self, now: float) -> float:
+        """Return when `plan` may have something new to say though nothing happens; infinity for never."""
+        times = [self._leave_at, *(worker.kill_at for worker in self.workers)]
+        for worker in self.workers:
+            if worker.failure is None:
+                if worker.state is State.BOOTING:
+                    times.append(worker.since + self._times.boot_s)
+                elif worker.state is State.READY:
+                    times.append(worker.since + self._times.lifetime_s)
+        times += [slot.retry_at for slot in self._slots]
+        return min((at for at in times if at > now), default=math.inf)

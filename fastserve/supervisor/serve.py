@@ -1,0 +1,160 @@
+"""Serving what settings describe: in this process, or with a parent and workers."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import logging
+import os
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+from fastserve.asgi.types import ASGIApp
+from fastserve.settings import Settings
+from fastserve.supervisor.cpus import CpuPlan, plan_workers
+from fastserve.supervisor.hooks import load_hooks
+from fastserve.supervisor.listeners import ListeningSockets
+from fastserve.supervisor.master import Master
+from fastserve.supervisor.pidfile import PidFile
+from fastserve.supervisor.systemd import Notifier, listen_fds
+from fastserve.supervisor.upgrade import Heir, Inheritance, inherit
+from fastserve.version import VERSION, build, interpreter
+from fastserve.wire.http1.parsers import fields_parser
+from fastserve.worker.apploader import load_app
+from fastserve.worker.loops import loop_name
+from fastserve.worker.owner import Person
+from fastserve.worker.scoreboard import Scoreboard
+from fastserve.worker.server import Place, Server
+from fastserve.worker.worker import run_worker
+
+_log = logging.getLogger("fastserve")
+
+
+def serve(settings: Settings) -> int:
+    """Serve until a signal ends the server, and return its exit status.
+
+    Raises:
+        StartupError: an address cannot be listened on, or what the options name cannot be loaded or written.
+        SettingsError: the event loop that is asked for is not installed, or CPUs are that may not be used.
+    """
+    folder = os.getcwd()
+    notifier = Notifier(os.environ)
+    inheritance = inherit(os.environ)
+    fds = inheritance.listen_fds if inheritance is not None else listen_fds(os.environ)
+    if fds and not settings.bind.bind:
+        settings = replace(settings, bind=replace(settings.bind, bind=tuple(f"fd://{fd}" for fd in fds)))
+    with contextlib.ExitStack() as stack:
+        take_pid_file = _hold_pid_file(stack, settings, inheritance)
+        if inheritance is None and not settings.needs_supervisor:
+            return _serve_alone(settings, notifier)
+        return _supervise(settings, notifier, inheritance, fds, folder, take_pid_file)
+
+
+def _hold_pid_file(
+    stack: contextlib.ExitStack, settings: Settings, inheritance: Inheritance | None
+) -> Callable[[], None]:
+    """Write the file of --pid, if there is to be one; return what to call when this is the server."""
+    if settings.processes.pid is None:
+        return lambda: None
+    predecessor = inheritance.pid if inheritance is not None else None
+    return stack.enter_context(PidFile(settings.processes.pid, predecessor=predecessor)).take_over
+
+
+class _Operator(Person):
+    """A person, and the service manager that is told of everything."""
+
+    def __init__(self, urls: list[str], notifier: Notifier) -> None:
+        super().__init__(urls)
+        self._notifier = notifier
+
+    def worker_is_ready(self) -> None:
+        super().worker_is_ready()
+        self._notifier.ready()
+
+    def tell(self, number: int, server: Server) -> None:
+        if not server.is_stopping:
+            self._notifier.stopping()
+        super().tell(number, server)
+
+    def watch(self, loop: asyncio.AbstractEventLoop, server: Server) -> None:
+        if self._notifier.watchdog_s is not None:
+            self._notifier.alive()
+            loop.call_later(self._notifier.watchdog_s, self.watch, loop, server)
+
+
+def _serve_alone(settings: Settings, notifier: Notifier) -> int:
+    _announce(settings, "1 worker")
+    sockets = ListeningSockets(settings.bind, settings.processes.balance)
+    try:
+        return run_worker(
+            settings,
+            sockets.for_slot(0),
+            _Operator(sockets.urls, notifier),
+            load=lambda: load_app(settings.app),
+            place=_only_place() if settings.status.is_wanted else None,
+        )
+    finally:
+        sockets.close()
+
+
+def _only_place() -> Place:
+    scoreboard = Scoreboard(1)
+    record = scoreboard.reserve(0, time.monotonic())
+    record.claim()
+    return Place(0, scoreboard, record)
+
+
+def _supervise(
+    settings: Settings,
+    notifier: Notifier,
+    inheritance: Inheritance | None,
+    fds: list[int],
+    folder: str,
+    take_pid_file: Callable[[], None],
+) -> int:
+    plan = plan_workers(settings.processes)
+    _announce(settings, _describe(plan))
+    pid = os.getpid()
+    hooks = load_hooks(settings.processes.hooks)
+    inherited = inheritance.addresses if inheritance is not None else None
+    sockets = ListeningSockets(settings.bind, settings.processes.balance, inherited)
+    try:
+        load = _preload(settings) if settings.processes.preload else lambda: load_app(settings.app)
+        master = Master(
+            settings,
+            plan,
+            sockets,
+            load=load,
+            hooks=hooks,
+            notifier=notifier,
+            on_ready=take_pid_file,
+            inheritance=inheritance,
+            new_heir=lambda: Heir(
+                sockets.describe(), sockets.fds(), listen_fds=fds, environment=notifier.environment, folder=folder
+            ),
+        )
+        return master.run()
+    finally:
+        if os.getpid() == pid:  # A worker leaves this way too.
+            sockets.close()
+
+
+def _preload(settings: Settings) -> Callable[[], ASGIApp]:
+    """Import the application now; return what returns it in each worker."""
+    app = load_app(settings.app)
+    gc.collect()
+    gc.freeze()  # So that a collection in a worker does not write to the pages that it shares with the others.
+    return lambda: app
+
+
+def _announce(settings: Settings, workers: str) -> None:
+    loop = loop_name(settings.processes.loop)
+    parser = fields_parser(settings.http.http).name
+    name = settings.app.app
+    _log.info("fastserve %s: %s, %s, %s, %s, %s, %s", VERSION, name, workers, loop, parser, build(), interpreter())
+
+
+def _describe(plan: CpuPlan) -> str:
+    return f"{plan.workers} worker{'s' if plan.workers != 1 else ''} ({plan.reason})"

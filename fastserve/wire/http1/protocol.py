@@ -1,0 +1,255 @@
+"""One HTTP/1.x connection, server side, without I/O (RFC 9112).
+
+Bytes go in by `receive_data`, events come out of `next_event`. Nothing is read ahead: while an event is not pulled, the
+bytes behind it stay as they came, so a connection that stops pulling has stopped reading. A message ends in COMPLETE,
+and only `start_next_message` lets the next one be read: pipelined requests are read one at a time, in order.
+
+    REQUEST_LINE -> FIELDS -> COMPLETE              no body
+                           -> BODY    -> COMPLETE   a Content-Length
+                           -> CHUNKED -> COMPLETE
+"""
+
+from __future__ import annotations
+
+import enum
+
+from fastserve.errors import FieldsRefused, ProtocolViolation
+from fastserve.settings import RequestLimits
+from fastserve.wire.events import BodyData, Event, Field, RequestHead
+from fastserve.wire.http1.chunked import ChunkedBody
+from fastserve.wire.http1.fields import FieldsParser, SectionReader, are_clean_lines, split_fields
+from fastserve.wire.http1.request import add_fields, parse_request_line
+from fastserve.wire.http1.response import ResponseDefaults, ResponseEncoder
+
+_TOKEN_OCTETS = frozenset(b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
+# How large a field section may be to be remembered for the next request of the connection.
+_REMEMBERED_BYTES = 4096
+
+
+class Reading(enum.IntEnum):
+    """Which part of a request comes next."""
+
+    REQUEST_LINE = 0
+    FIELDS = 1
+    BODY = 2
+    CHUNKED = 3
+    COMPLETE = 4
+
+
+_REQUEST_LINE = Reading.REQUEST_LINE
+_FIELDS = Reading.FIELDS
+_BODY = Reading.BODY
+_CHUNKED = Reading.CHUNKED
+_COMPLETE = Reading.COMPLETE
+
+
+class Http1:
+    """The wire of HTTP/1.x. One for each connection.
+
+    response: encodes what goes the other way. is_ended: the peer has sent its last byte.
+    is_complete: the request at hand has been read to its end.
+    """
+
+    __slots__ = (
+        "_at",
+        "_block",
+        "_buffer",
+        "_chunked",
+        "_fields",
+        "_fields_parser",
+        "_head",
+        "_left",
+        "_limits",
+        "_reading",
+        "_section",
+        "_skipped_line",
+        "is_complete",
+        "is_ended",
+        "response",
+    )
+
+    def __init__(self, fields_parser: FieldsParser, limits: RequestLimits, defaults: ResponseDefaults) -> None:
+        self._fields_parser = fields_parser
+        self._limits = limits
+        self.response = ResponseEncoder(defaults)
+        self._section = SectionReader()
+        self._buffer = b""
+        self._at = 0  # where in the buffer the unread bytes begin
+        self._head: RequestHead | None = None  # of the request at hand, as soon as its request line is read
+        self._chunked: ChunkedBody | None = None
+        self._left = 0  # bytes of a body with a Content-Length that have not come yet
+        # The last field section of a request without a body: most clients send the same one again and again.
+        self._block = b""
+        self._fields: list[Field] = []
+        self.is_ended = False
+        self.start_next_message()
+
+    def start_next_message(self) -> None:
+        """Let the next request be read."""
+        self._reading = _REQUEST_LINE
+        self._skipped_line = False
+        self.is_complete = False
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing of a request has come yet."""
+        return self._reading == _REQUEST_LINE and self._at == len(self._buffer)
+
+    @property
+    def is_last_request(self) -> bool:
+        """Whether the client has said that no request follows the one at hand, or cannot send one any more."""
+        return self.is_ended or self._head is None or not self._head.keep_alive
+
+    @property
+    def unread_bytes(self) -> int:
+        """How many bytes came that no event has used yet."""
+        return len(self._buffer) - self._at
+
+    @property
+    def body_bytes_left(self) -> int | None:
+        """How much of the request body is still to come; None when it is chunked and has not ended."""
+        return None if self._reading == _CHUNKED else self._left
+
+    def receive_data(self, data: bytes) -> None:
+        """Take bytes from the peer."""
+        if self._at == len(self._buffer):
+            self._buffer = data
+        else:
+            self._buffer = self._buffer[self._at :] + data
+        self._at = 0
+
+    def receive_eof(self) -> None:
+        """Take note that the peer will send nothing more."""
+        self.is_ended = True
+
+    def next_event(self) -> Event | None:
+        """Return the next event, or None when it needs more bytes or the message is complete.
+
+        Raises:
+            ProtocolViolation: the peer broke the protocol or a limit; nothing can be read from here on.
+        """
+        event: Event | None = None
+        if self._at < len(self._buffer):
+            if self._reading == _REQUEST_LINE:
+                self._read_request_line()
+            if self._reading == _FIELDS:
+                event = self._read_fields()
+            elif self._reading == _BODY:
+                event = self._read_body()
+            elif self._reading == _CHUNKED:
+                event = self._read_chunked()
+        if event is None and self.is_ended and not self.is_idle and not self.is_complete:
+            raise ProtocolViolation("the client closed in the middle of a request")
+        return event
+
+    def encode_refusal(self, violation: ProtocolViolation) -> list[bytes]:
+        """Return the response to the request at hand, or what was to become one, that broke the protocol."""
+        head = None if self._reading == _REQUEST_LINE else self._head
+        return self.response.encode_refusal(violation, head)
+
+    # Reading.
+
+    def _read_request_line(self) -> None:
+        buffer, at = self._buffer, self._at
+        if buffer[at] not in _TOKEN_OCTETS:
+            at = self._skip_empty_line()
+            if at == len(buffer):
+                return
+        limit = self._limits.line_bytes
+        end = buffer.find(b"\r\n", at, at + limit + 2)
+        if end < 0:
+            if buffer.find(b"\n", at, at + limit) >= 0:
+                raise ProtocolViolation("the request line does not end in CRLF")
+            if len(buffer) - at > limit + 1:
+                raise ProtocolViolation(f"the request line is longer than {limit} bytes", status=414)
+            return
+        self._head = parse_request_line(buffer[at:end])
+        self._at = end + 2
+        self._section.begin(self._limits.head_bytes, self._limits.fields)
+        self._reading = _FIELDS
+
+    def _skip_empty_line(self) -> int:
+        """Skip one empty line before a request, which some clients send after a body (RFC 9112 §2.2).
+
+        Anything else that cannot begin a request is refused without waiting for the rest: TLS to a plain port looks
+        like that.
+        """
+        buffer, at = self._buffer, self._at
+        if self._skipped_line or not b"\r\n".startswith(buffer[at : at + 2]):
+            raise ProtocolViolation("malformed request line")
+        if len(buffer) - at == 1:
+            return len(buffer)
+        self._skipped_line = True
+        self._at = at = at + 2
+        if at < len(buffer) and buffer[at] not in _TOKEN_OCTETS:
+            raise ProtocolViolation("malformed request line")
+        return at
+
+    def _read_fields(self) -> RequestHead | None:
+        head = self._head
+        assert head is not None
+        block = self._block
+        if block and self._buffer.startswith(block, self._at) and head.http_version == "1.1" and not head.authority:
+            self._at += len(block)
+            head.fields = self._fields.copy()
+            self._complete()
+        else:
+            end = self._section.find_end(self._buffer, self._at)
+            if not end:
+                return None
+            block = self._buffer[self._at : end]
+            self._at = end
+            add_fields(head, self._parse_fields(block, head))
+            self._remember(block, head)
+            self._expect_body(head.content_length)
+        self.response.begin(head)
+        return head
+
+    def _parse_fields(self, block: bytes, head: RequestHead) -> list[Field]:
+        try:
+            return self._fields_parser.parse(block)
+        except FieldsRefused as refusal:
+            # Each library refuses something that the rules name more exactly: then that counts.
+            if are_clean_lines(block):
+                add_fields(head, split_fields(block))
+            raise ProtocolViolation(f"malformed fields: {refusal}") from None
+
+    def _remember(self, block: bytes, head: RequestHead) -> None:
+        if head.keep_alive and not head.has_body and not head.authority and head.http_version == "1.1":
+            if len(block) <= _REMEMBERED_BYTES:
+                self._block = block
+                self._fields = head.fields.copy()
+
+    def _expect_body(self, length: int | None) -> None:
+        if length == 0:
+            self._complete()
+        elif length is None:
+            self._chunked = ChunkedBody(self._limits, self._fields_parser)
+            self._reading = _CHUNKED
+        elif length > (self._limits.body_bytes or length):
+            raise ProtocolViolation(f"the request body is larger than {self._limits.body_bytes} bytes", status=413)
+        else:
+            self._left = length
+            self._reading = _BODY
+
+    def _complete(self) -> None:
+        self._reading = _COMPLETE
+        self.is_complete = True
+
+    def _read_body(self) -> BodyData:
+        buffer, at = self._buffer, self._at
+        data = buffer[at : at + self._left]
+        self._at = at + len(data)
+        self._left -= len(data)
+        if not self._left:
+            self._complete()
+        return BodyData(data, is_last=not self._left)
+
+    def _read_chunked(self) -> BodyData | None:
+        assert self._chunked is not None
+        event = self._chunked.next_event(self._buffer, self._at)
+        self._at = self._chunked.consumed
+        if event is not None and event.is_last:
+            self._chunked = None
+            self._complete()
+        return event

@@ -1,0 +1,297 @@
+"""Responses as bytes (RFC 9112 §4, §6, §7): status lines, ready default fields, and the framing of the body."""
+
+from __future__ import annotations
+
+import enum
+import http
+import re
+from collections.abc import Iterable
+from email.utils import formatdate
+
+from fastserve.errors import InvalidResponse, ProtocolViolation
+from fastserve.wire.events import Field, RequestHead
+
+_STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in http.HTTPStatus}
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+# The text that uvicorn sends, which clients and tests know.
+_BAD_REQUEST = b"Invalid HTTP request received."
+_is_name = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
+# RFC 9110 §5.5: HTAB, SP, VCHAR and obs-text.
+_VALUE_OCTETS = bytes([0x09, *range(0x20, 0x7F), *range(0x80, 0x100)])
+_OWN_OPTIONS = (b"close", b"keep-alive")
+# How many fields are remembered in encoded form, and up to which length of their value.
+_MOST_KNOWN = 1024
+_LONGEST_KNOWN = 256
+# Up to this size a body is joined to what goes before it; beyond, copying costs more than another piece.
+_JOIN_BYTES = 64 * 1024
+
+
+class Role(enum.IntEnum):
+    """What a response field means to the encoder."""
+
+    PLAIN = 0
+    DEFAULT = 1  # stands in for a default field of the same name
+    CONTENT_LENGTH = 2
+    CONNECTION = 3
+    TRANSFER_ENCODING = 4
+
+
+class ResponseDefaults:
+    """What the responses of one worker have in common, kept as ready bytes.
+
+    server: value of the Server field, None for no such field. date: whether to send Date. fields: further fields for
+    every response. An application that sets a field of the same name replaces the default.
+
+    block: the default fields. known_lines: valid fields that need no attention, encoded.
+    """
+
+    __slots__ = ("_date", "_fields", "_lines", "_roles", "block", "known_lines")
+
+    def __init__(self, *, server: bytes | None, date: bool, fields: Iterable[Field] = ()) -> None:
+        own = list(fields)
+        replaced = {name.lower() for name, _ in own}
+        self._date = date and b"date" not in replaced
+        if server is not None and b"server" not in replaced:
+            own.insert(0, (b"server", server))
+        self._fields = own
+        self._roles = {name.lower(): Role.DEFAULT for name, _ in own}
+        self._roles[b"date"] = Role.DEFAULT
+        self._roles[b"content-length"] = Role.CONTENT_LENGTH
+        self._roles[b"connection"] = Role.CONNECTION
+        self._roles[b"transfer-encoding"] = Role.TRANSFER_ENCODING
+        self.known_lines: dict[Field, bytes] = {}
+        self.block = b""
+        self._lines: list[Field] = []
+
+    def refresh(self, now: float) -> None:
+        """Renew the Date field; `now` is in seconds since the epoch. The loop's tick calls this once a second."""
+        fields = self._fields
+        if self._date:
+            fields = [(b"date", formatdate(now, usegmt=True).encode()), *fields]
+        self._lines = [(name.lower(), b"%b: %b\r\n" % (name, value)) for name, value in fields]
+        self.block = self.block_without(())
+
+    def block_without(self, names: Iterable[bytes]) -> bytes:
+        """Return the default fields except those that a response sets itself."""
+        return b"".join(line for name, line in self._lines if name not in names)
+
+    def role(self, name: bytes) -> Role:
+        """Return what a field name, in lower case, means."""
+        return self._roles.get(name, Role.PLAIN)
+
+    def remember(self, field: Field, line: bytes) -> None:
+        """Keep the line of a field, if it is one that is likely to come again."""
+        if len(line) <= _LONGEST_KNOWN:
+            if len(self.known_lines) >= _MOST_KNOWN:
+                self.known_lines.clear()
+            self.known_lines[field] = line
+
+
+class BodyFraming(enum.IntEnum):
+    """How the end of a response body is told (RFC 9112 §6.3)."""
+
+    NONE = 0  # no body bytes: HEAD, 1xx, 204, 205, 304
+    LENGTH = 1
+    CHUNKED = 2
+    CLOSE = 3  # HTTP/1.0 without a length: the body ends where the connection does
+
+
+_NONE, _LENGTH, _CHUNKED, _CLOSE = BodyFraming
+
+
+class ResponseEncoder:
+    """Encodes the responses of one connection, one after the other.
+
+    `start` takes the head and holds it back; the first `encode_body` lets it out together with the first part of the
+    body. Until then another start may replace it, so that a failure can still become a clean 500.
+
+    keep_alive: whether the connection may be used again after the response. It may be cleared from outside while the
+    start is held.
+    """
+
+    __slots__ = (
+        "_asks_to_close",
+        "_declared",
+        "_defaults",
+        "_framing",
+        "_head",
+        "_held",
+        "_left",
+        "_replaced",
+        "_status",
+        "keep_alive",
+    )
+
+    def __init__(self, defaults: ResponseDefaults) -> None:
+        self._defaults = defaults
+        self._left = 0  # bytes of the body still to come, where its length is declared
+        # The start that is held:
+        self._status = 0
+        self._held: list[bytes] | None = None
+        self._declared: int | None = None
+        self._asks_to_close = False
+        self._replaced: set[bytes] | None = None
+        self.begin(None)
+
+    def begin(self, head: RequestHead | None) -> None:
+        """Prepare to answer a request, or something that could not be read as one."""
+        self._head = head
+        self._held = None
+        self._framing = _NONE
+        self.keep_alive = head is not None and head.keep_alive
+
+    def start(self, status: int, fields: Iterable[Field]) -> None:
+        """Take the start of a response and hold it back.
+
+        Raises:
+            InvalidResponse: the status or a field is wrong. The start that was held before is lost.
+        """
+        self._status = status
+        self._declared = self._replaced = self._held = None
+        self._asks_to_close = False
+        lines = [_status_line(status), b""]
+        known_lines = self._defaults.known_lines
+        try:
+            for name, value in fields:
+                lines.append(known_lines.get((name, value)) or self._encode_field(name, value))
+        except (TypeError, ValueError, AttributeError) as error:
+            raise InvalidResponse(f"response headers must be pairs of byte strings: {error}") from None
+        self._held = lines
+
+    def _encode_field(self, name: bytes, value: bytes) -> bytes:
+        """Return the line of a field, b"" when the encoder writes the field itself."""
+        lower = name.lower()
+        role = self._defaults.role(lower)
+        if role == Role.CONTENT_LENGTH:
+            self._declare(value)
+            return b""
+        # Every value on a line of its own, and nothing in it that ends a line early (CVE-2020-7695 in uvicorn).
+        if not _is_name(name):
+            raise InvalidResponse(f"invalid response header name {name!r}")
+        if value.translate(None, _VALUE_OCTETS):
+            raise InvalidResponse(f"control character in the response header {name!r}: {value!r}")
+        line = b"%b: %b\r\n" % (name, value)
+        if role == Role.PLAIN:
+            self._defaults.remember((name, value), line)
+        elif role == Role.DEFAULT:
+            self._replaced = {lower} if self._replaced is None else self._replaced | {lower}
+        elif role == Role.CONNECTION:
+            return self._merge_connection(value)
+        else:
+            return b""  # Transfer-Encoding is the server's to choose (ASGI, Response Start)
+        return line
+
+    def _declare(self, length: bytes) -> None:
+        if self._declared is not None:
+            raise InvalidResponse("more than one Content-Length")
+        if not isinstance(length, bytes) or not length.isdigit():
+            raise InvalidResponse(f"invalid Content-Length {length!r}")
+        self._declared = int(length)
+
+    def _merge_connection(self, value: bytes) -> bytes:
+        options = [option.strip(b" \t") for option in value.split(b",")]
+        self._asks_to_close |= any(option.lower() == b"close" for option in options)
+        others = b", ".join(option for option in options if option.lower() not in _OWN_OPTIONS)
+        return b"connection: %b\r\n" % others if others else b""
+
+    def encode_body(self, body: bytes, last: bool) -> list[bytes]:
+        """Return the next part of the body as it goes on the wire, the held start before it; `last` ends it.
+
+        Raises:
+            InvalidResponse: the body is longer or, with `last`, shorter than its Content-Length. A start that was held
+                is still held.
+        """
+        if self._held is not None:
+            parts = self._encode_head(self._held, body, last)
+        else:
+            parts = []
+            if self._framing == _LENGTH:
+                self._left = _left_after(self._left, body, last)
+        if self._framing == _CHUNKED:
+            if body:
+                parts += (b"%x\r\n" % len(body), body, b"\r\n")
+            if last:
+                parts.append(b"0\r\n\r\n")
+        elif self._framing != _NONE:
+            parts.append(body)
+        return [b"".join(parts)] if len(body) <= _JOIN_BYTES else parts
+
+    def _encode_head(self, lines: list[bytes], body: bytes, last: bool) -> list[bytes]:
+        """Return the parts of the head that is held, which is let go."""
+        framing_line = self._choose_framing(body, last)
+        self._held = None
+        lines[1] = self._defaults.block_without(self._replaced) if self._replaced else self._defaults.block
+        if self._asks_to_close or self._framing == _CLOSE or self._status < 200:
+            self.keep_alive = False
+        if not self.keep_alive:
+            end = b"connection: close\r\n\r\n"
+        elif self._is_http10():
+            end = b"connection: keep-alive\r\n\r\n"
+        else:
+            end = b"\r\n"
+        lines += (framing_line, end)
+        return lines
+
+    def _choose_framing(self, body: bytes, last: bool) -> bytes:
+        """Decide how the body ends and return the field line that says so."""
+        status, declared = self._status, self._declared
+        if status < 200 or status in (204, 205, 304) or (self._head is not None and self._head.method == "HEAD"):
+            self._framing = _NONE
+            return self._length_without_body(body, last)
+        if declared is None and last:
+            declared = len(body)
+        if declared is not None:
+            self._left = _left_after(declared, body, last)
+            self._framing = _LENGTH
+            return b"content-length: %d\r\n" % declared
+        if self._is_http10():
+            self._framing = _CLOSE
+            return b""
+        self._framing = _CHUNKED
+        return b"transfer-encoding: chunked\r\n"
+
+    def _length_without_body(self, body: bytes, last: bool) -> bytes:
+        """Return the Content-Length of a response that has no body, if it has one (RFC 9110 §8.6)."""
+        if self._status < 200 or self._status == 204:
+            return b""
+        if self._status == 205:
+            return b"content-length: 0\r\n"
+        # HEAD and 304 tell what a GET would get: as declared, or as sent when the application sent it all.
+        declared = self._declared
+        if declared is None and body and last and self._status != 304:
+            declared = len(body)
+        return b"" if declared is None else b"content-length: %d\r\n" % declared
+
+    def _is_http10(self) -> bool:
+        return self._head is not None and self._head.http_version == "1.0"
+
+    def encode_continue(self) -> bytes:
+        """Return a 100 (Continue) response (RFC 9110 §15.2.1)."""
+        return _CONTINUE
+
+    def encode_refusal(self, violation: ProtocolViolation, head: RequestHead | None) -> list[bytes]:
+        """Return the response to a request that broke the protocol: complete, and the last of the connection.
+
+        head: of the request, as far as it is known; HEAD is answered without a body.
+        """
+        status = http.HTTPStatus(violation.status)
+        text = _BAD_REQUEST if status == http.HTTPStatus.BAD_REQUEST else status.phrase.encode()
+        self.begin(head)
+        self.keep_alive = False
+        self.start(status, [(b"content-type", b"text/plain; charset=utf-8")])
+        return self.encode_body(text, True)
+
+
+def _status_line(status: int) -> bytes:
+    if not isinstance(status, int) or not 100 <= status <= 999:
+        raise InvalidResponse(f"invalid response status {status!r}")
+    return _STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status
+
+
+def _left_after(left: int, body: bytes, last: bool) -> int:
+    left -= len(body)
+    if left < 0:
+        raise InvalidResponse(f"the response body is {-left} bytes longer than its Content-Length")
+    if left and last:
+        raise InvalidResponse(f"the response body is {left} bytes shorter than its Content-Length")
+    return left

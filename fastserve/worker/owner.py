@@ -1,0 +1,131 @@
+"""What started a worker: the parent process, or a person where there is none."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import faulthandler
+import logging
+import os
+import signal
+import socket
+from collections.abc import Sequence
+from typing import Protocol
+
+import orjson
+
+from fastserve.worker.server import Server
+
+_log = logging.getLogger("fastserve")
+
+# When the parent has ended: how long running requests have.
+_ORPHAN_S = 1.0
+_BLOCKED_ORPHAN_S = 3.0
+
+
+class Owner(Protocol):
+    """Whoever started a worker, and ends it by signals."""
+
+    signals: tuple[signal.Signals, ...]
+
+    def worker_is_ready(self) -> None:
+        """Take note that connections are accepted."""
+
+    def worker_failed(self, text: str) -> None:
+        """Take note of why the worker could not start."""
+
+    def worker_is_worn(self, reason: str) -> None:
+        """Take note that the worker should be replaced."""
+
+    def tell(self, number: int, server: Server) -> None:
+        """Pass a signal on to the server."""
+
+    def watch(self, loop: asyncio.AbstractEventLoop, server: Server) -> None:
+        """Stop the server when the owner is gone."""
+
+
+class Person:
+    """Someone at a terminal, or an init system: there is no parent process."""
+
+    signals: tuple[signal.Signals, ...] = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
+
+    def __init__(self, urls: Sequence[str]) -> None:
+        self._urls = urls
+
+    def worker_is_ready(self) -> None:
+        """Say where the server can be reached."""
+        announce(self._urls)
+
+    def worker_failed(self, text: str) -> None:
+        """Log it."""
+        _log.error("%s", text)
+
+    def worker_is_worn(self, reason: str) -> None:
+        """Do nothing: limits that wear a worker out need a parent process, and then there is one."""
+
+    def tell(self, number: int, server: Server) -> None:
+        """Stop, more urgently with each signal. SIGHUP has no workers to replace here, and a terminal may be gone."""
+        if number in (signal.SIGTERM, signal.SIGHUP):
+            server.stop()
+        else:
+            server.stop_quickly()
+
+    def watch(self, loop: asyncio.AbstractEventLoop, server: Server) -> None:
+        """Do nothing: a person sends a signal."""
+
+
+class Parent:
+    """The parent process, at the other end of a socket. It gets lines of JSON: an event and a text.
+
+    pid: its process id.
+    """
+
+    signals: tuple[signal.Signals, ...] = (signal.SIGTERM, signal.SIGQUIT)
+
+    def __init__(self, channel: socket.socket, pid: int) -> None:
+        self._channel = channel
+        self._pid = pid
+
+    def worker_is_ready(self) -> None:
+        """See Owner."""
+        self._say("ready", "")
+
+    def worker_failed(self, text: str) -> None:
+        """Let the parent log it: with many workers, all say the same."""
+        self._say("failed", text)
+
+    def worker_is_worn(self, reason: str) -> None:
+        """See Owner."""
+        self._say("worn", reason)
+
+    def _say(self, event: str, text: str) -> None:
+        with contextlib.suppress(OSError):
+            self._channel.sendall(orjson.dumps((event, text)) + b"\n")
+
+    def tell(self, number: int, server: Server) -> None:
+        """Stop: SIGTERM may come twice, from the parent and from whoever sent it to all processes."""
+        if os.getppid() != self._pid:
+            # The loop may be blocked, and then it does not see that the parent has ended.
+            faulthandler.dump_traceback_later(_BLOCKED_ORPHAN_S, exit=True)
+        if number == signal.SIGQUIT:
+            server.stop_quickly()
+        elif not server.is_stopping:
+            server.stop()
+
+    def watch(self, loop: asyncio.AbstractEventLoop, server: Server) -> None:
+        """Stop when the parent has ended, which closes its end of the socket."""
+
+        def parent_ended() -> None:
+            loop.remove_reader(self._channel)
+            _log.error("The parent process has ended. Shutting down.")
+            server.stop_quickly()
+            loop.call_later(_ORPHAN_S, server.stop_quickly)
+
+        loop.add_reader(self._channel, parent_ended)
+
+
+def announce(urls: Sequence[str]) -> None:
+    """Log where the server can be reached, as tools know it from uvicorn."""
+    for url in urls:
+        place = f"unix socket {url.removeprefix('unix:')}" if url.startswith("unix:") else url
+        _log.info("Fastserve running on %s (Press CTRL+C to quit)", place)

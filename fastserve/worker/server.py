@@ -1,0 +1,361 @@
+"""The server of one worker: from the start of the application to its end, in a running event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import logging
+import os
+import random
+import socket
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fastserve.asgi.accesslog import access_logger
+from fastserve.asgi.application import Application
+from fastserve.asgi.exchange import Exchange
+from fastserve.asgi.metrics import Metrics
+from fastserve.asgi.scope import ScopeBuilder
+from fastserve.asgi.types import ASGIApp
+from fastserve.errors import BindError, ProtocolViolation
+from fastserve.net.deadlines import TICK_S, Deadlines
+from fastserve.net.listener import Listener
+from fastserve.net.state import Address, ServerState
+from fastserve.settings import Settings
+from fastserve.wire.http1.parsers import fields_parser
+from fastserve.wire.http1.protocol import Http1
+from fastserve.wire.http1.response import ResponseDefaults
+from fastserve.worker.lifespan import Lifespan
+from fastserve.worker.scoreboard import Record, Report, Scoreboard, WorkerState
+from fastserve.worker.status import StatusPaths
+
+_log = logging.getLogger("fastserve")
+
+# Of the time for a graceful stop, what is kept for the lifespan of the application.
+_LIFESPAN_SHARE = 0.2
+_LIFESPAN_MOST_S = 5.0
+# A quick stop: how long running requests, and the lifespan, may take.
+_QUICK_S = 1.0
+_QUICK_LIFESPAN_S = 2.0
+# How long calls may take to end after they were cancelled.
+_CANCEL_S = 0.5
+
+
+class Stopping(enum.IntEnum):
+    """How the server is ending."""
+
+    NOT = 0
+    LEAVING = 1  # it still serves
+    GRACEFUL = 2
+    QUICK = 3
+    FORCED = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a worker is among others.
+
+    slot: its number. scoreboard: of all workers. record: its own, there.
+    """
+
+    slot: int
+    scoreboard: Scoreboard
+    record: Record
+
+
+class Server:
+    """Serves an application on listening sockets, in the running event loop.
+
+    on_ready: called once, as soon as connections are accepted. on_worn: called once, with the reason, when the worker
+    should be replaced.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        settings: Settings,
+        sockets: Sequence[socket.socket],
+        place: Place | None,
+        *,
+        on_ready: Callable[[], None],
+        on_worn: Callable[[str], None],
+    ) -> None:
+        self._settings = settings
+        self._sockets = sockets
+        self._place = place
+        self._on_ready = on_ready
+        self._on_worn = on_worn
+        self._loop = loop = asyncio.get_running_loop()
+        self._started_at = time.monotonic()
+        self._metrics = Metrics()
+        self._requests_left = self._most_requests()
+        self._lifespan = Lifespan(app, settings.app.lifespan)
+        self._scopes = ScopeBuilder(settings.app.root_path)
+        self._application = Application(
+            self._with_status(app),
+            self._scopes,
+            loop=loop,
+            concurrency=settings.connections.concurrency,
+            observers=self._observers(),
+        )
+        self._defaults = ResponseDefaults(
+            server=b"fastserve" if settings.http.server_header else None,
+            date=settings.http.date_header,
+            fields=settings.http.fields,
+        )
+        self._refreshed_at = 0
+        parser = fields_parser(settings.http.http)
+        self._state = ServerState(
+            loop=loop,
+            timeouts=settings.timeouts,
+            limits=settings.connections,
+            deadlines=Deadlines(loop.time()),
+            new_wire=lambda: Http1(parser, settings.requests, self._defaults),
+            open_exchange=self._application.open_exchange,
+            log_refusal=_log_refusal,
+            keeps_connections=settings.timeouts.keep_alive_s > 0,
+        )
+        self._listeners = [Listener(sock, self._state) for sock in sockets]
+        self._stopping = Stopping.NOT
+        self._stop_changed = asyncio.Event()
+        self._forced = asyncio.Event()
+        self._requests_end_at = float("inf")  # when running requests are cancelled
+
+    # What happens with each request.
+
+    def _with_status(self, app: ASGIApp) -> ASGIApp:
+        status = self._settings.status
+        if self._place is None or (status.ready_path is None and status.status_path is None):
+            return app
+        return StatusPaths(app, status, is_leaving=self._is_leaving, reports=self._place.scoreboard.reports)
+
+    def _is_leaving(self) -> bool:
+        assert self._place is not None
+        return self._stopping is not Stopping.NOT or self._place.scoreboard.is_leaving
+
+    def _observers(self) -> list[Callable[[Exchange], None]]:
+        observers = []
+        log_access = access_logger(wanted=self._settings.logs.access_log)
+        if log_access is not None:
+            observers.append(log_access)
+        if self._place is not None:
+            observers.append(self._metrics.count)
+        if self._requests_left:
+            observers.append(self._count_down)
+        return observers
+
+    def _most_requests(self) -> int:
+        recycling = self._settings.recycling
+        if recycling.max_requests is None:
+            return 0
+        return recycling.max_requests + random.randint(0, recycling.max_requests_jitter)
+
+    def _count_down(self, exchange: Exchange) -> None:
+        self._requests_left -= 1
+        if not self._requests_left:
+            self._on_worn(f"it has served {self._settings.recycling.max_requests} requests or more")
+
+    # Stopping. All of this may be called from a signal handler, also while the event loop is blocked.
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether the server has been told to stop."""
+        return self._stopping is not Stopping.NOT
+
+    @property
+    def is_forced(self) -> bool:
+        """Whether the server has been told to end at once."""
+        return self._stopping is Stopping.FORCED
+
+    def call_soon(self, callback: Callable[[], None]) -> None:
+        """Call something in the event loop, as soon as that is running."""
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(callback)
+
+    def stop(self) -> None:
+        """End after the time to leave, and after what is running is finished.
+
+        When called again, without the time to leave, and then at once.
+        """
+        if self._stopping >= Stopping.GRACEFUL:
+            self._advance(Stopping.FORCED)
+        elif self._stopping is Stopping.NOT and self._settings.timeouts.drain_delay_s:
+            self._advance(Stopping.LEAVING)
+        else:
+            self._advance(Stopping.GRACEFUL)
+
+    def stop_quickly(self) -> None:
+        """Give running requests a moment, and end. When called again: end at once."""
+        self._advance(Stopping.QUICK if self._stopping < Stopping.GRACEFUL else Stopping.FORCED)
+
+    def _advance(self, stopping: Stopping) -> None:
+        self._stopping = stopping
+        now = self._loop.time()
+        if stopping is Stopping.GRACEFUL:
+            self._requests_end_at = now + self._settings.timeouts.graceful_s - self._lifespan_s()
+        elif stopping is Stopping.QUICK:
+            self._requests_end_at = now + _QUICK_S
+        self.call_soon(self._tell_stopping)
+
+    def _tell_stopping(self) -> None:
+        if self.is_forced:
+            self._forced.set()
+        self._stop_changed.set()
+
+    def _lifespan_s(self) -> float:
+        """Return how long the lifespan of the application may take to end."""
+        if self._lifespan.state is None:
+            return 0.0
+        if self._stopping is Stopping.QUICK:
+            return _QUICK_LIFESPAN_S
+        return min(self._settings.timeouts.graceful_s * _LIFESPAN_SHARE, _LIFESPAN_MOST_S)
+
+    # The life of the server.
+
+    async def run(self) -> None:
+        """Serve until told to stop.
+
+        Raises:
+            LifespanError: the application failed to start.
+            BindError: another server listens on the same address.
+        """
+        started = await _first(self._lifespan.start(), self._stop_changed)
+        if not started:
+            self._lifespan.cancel()
+            return
+        self._scopes.state = self._lifespan.state
+        try:
+            self._open()
+        except BindError:
+            await self._end_lifespan()
+            raise
+        await self._leave()
+        _log.info("Shutting down")
+        drained = await _first(self._finish_requests(), self._forced)
+        ended = drained and await _first(self._end_lifespan(), self._forced)
+        self._cut_connections()
+        if not ended:
+            self._lifespan.cancel()
+            _log.warning("Stopped at once: %d requests are cut off.", self._application.running)
+
+    def _open(self) -> None:
+        self._tick()
+        for sock, listener in zip(self._sockets, self._listeners, strict=True):
+            try:
+                sock.listen(self._settings.bind.backlog)
+            except OSError as error:
+                raise BindError(f"cannot listen on {sock.getsockname()}: {error.strerror}") from None
+            listener.start()
+        self._on_ready()
+
+    def _tick(self) -> None:
+        self._state.deadlines.tick(self._loop.time())
+        now = int(time.time())
+        if now != self._refreshed_at:
+            self._refreshed_at = now
+            self._defaults.refresh(now)
+        if self._place is not None:
+            self._place.record.write(self._report(self._place.slot))
+            if self._place.scoreboard.is_leaving:
+                self._state.keeps_connections = False
+        self._loop.call_later(TICK_S, self._tick)
+
+    def _report(self, slot: int) -> Report:
+        return Report(
+            pid=os.getpid(),
+            slot=slot,
+            state=WorkerState.READY if self._stopping < Stopping.GRACEFUL else WorkerState.DRAINING,
+            started_us=int(self._started_at * 1e6),
+            beat_us=int(time.monotonic() * 1e6),
+            connections=len(self._state.connections),
+            running=self._application.running,
+            requests=self._metrics.requests,
+            sent_bytes=self._metrics.sent_bytes,
+            status=self._metrics.status,
+            latency=self._metrics.latency,
+        )
+
+    async def _leave(self) -> None:
+        """Serve until told to stop, and then for the time to leave."""
+        await self._stop_changed.wait()
+        if self._stopping is Stopping.LEAVING:
+            delay_s = self._settings.timeouts.drain_delay_s
+            _log.info("Shutting down in %g seconds", delay_s)
+            self._state.keeps_connections = False
+            self._stop_changed.clear()
+            try:
+                async with asyncio.timeout(delay_s):
+                    await self._stop_changed.wait()
+            except TimeoutError:
+                self._advance(Stopping.GRACEFUL)
+
+    async def _finish_requests(self) -> None:
+        """Let what is running finish, as long as there is time, and cancel the rest."""
+        drain = asyncio.ensure_future(self._drain())
+        while not drain.done() and self._loop.time() < self._requests_end_at:
+            # A quick stop brings the end nearer.
+            self._stop_changed.clear()
+            changed = asyncio.ensure_future(self._stop_changed.wait())
+            left_s = self._requests_end_at - self._loop.time()
+            await asyncio.wait((drain, changed), timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
+            changed.cancel()
+        if not drain.done():
+            drain.cancel()
+            await self._cancel_requests()
+
+    async def _drain(self) -> None:
+        self._state.keeps_connections = False
+        for listener in self._listeners:
+            await listener.stop()
+        for connection in list(self._state.connections):
+            connection.drain()
+        if self._state.connections:
+            _log.info("Waiting for connections to close. (CTRL+C to force quit)")
+            await self._state.wait_no_connections()
+        if self._application.running:
+            _log.info("Waiting for background tasks to complete. (CTRL+C to force quit)")
+            await self._application.wait_idle()
+
+    async def _cancel_requests(self) -> None:
+        running = self._application.running
+        if running:
+            _log.error("Cancelling %d requests: they did not finish within the time for a shutdown.", running)
+        self._application.cancel_all()
+        try:
+            async with asyncio.timeout(_CANCEL_S):
+                await self._application.wait_idle()
+        except TimeoutError:
+            pass  # An application that holds on to its cancellation is left behind.
+
+    async def _end_lifespan(self) -> None:
+        within_s = self._lifespan_s()
+        try:
+            async with asyncio.timeout(within_s):
+                await self._lifespan.stop()
+        except TimeoutError:
+            _log.error("The application did not shut down within %g seconds.", within_s)
+            self._lifespan.cancel()
+
+    def _cut_connections(self) -> None:
+        for connection in list(self._state.connections):
+            connection.cut()
+
+
+async def _first(work: Coroutine[Any, Any, None], event: asyncio.Event) -> bool:
+    """Do the work, and tell whether it was done before the event was set; if not, it is cancelled."""
+    doing = asyncio.ensure_future(work)
+    waiting = asyncio.ensure_future(event.wait())
+    await asyncio.wait((doing, waiting), return_when=asyncio.FIRST_COMPLETED)
+    waiting.cancel()
+    if not doing.done():
+        doing.cancel()
+        return False
+    doing.result()
+    return True
+
+
+def _log_refusal(client: Address | None, violation: ProtocolViolation) -> None:
+    who = f"{client[0]}:{client[1]}" if client else "unix"
+    _log.warning("%s - refused with %d: %s", who, violation.status, violation.reason)

@@ -1,0 +1,137 @@
+"""The life of one worker process."""
+
+from __future__ import annotations
+
+import asyncio
+import faulthandler
+import logging
+import os
+import signal
+from collections.abc import Callable, Sequence
+from socket import socket
+from types import FrameType
+
+from fastserve.asgi.types import ASGIApp
+from fastserve.errors import AppLoadError, BindError, LifespanError
+from fastserve.logs import reopen_log_files
+from fastserve.settings import Settings
+from fastserve.worker.loops import loop_factory
+from fastserve.worker.owner import Owner
+from fastserve.worker.server import Place, Server
+
+_log = logging.getLogger("fastserve")
+
+# How long the process may take to end when it is to end at once.
+_FORCE_S = 1.0
+# How long tasks that are still there at the end may take to be cancelled.
+_CANCEL_S = 0.5
+
+
+class _StopLoading(BaseException):
+    """A signal came while the application was being loaded."""
+
+
+class Signals:
+    """Passes signals on to the server, also while its event loop is blocked by Python code.
+
+    Before there is a server, a signal ends the loading of the application.
+    """
+
+    def __init__(self, owner: Owner) -> None:
+        self._owner = owner
+        self._server: Server | None = None
+
+    def catch(self) -> None:
+        """Catch the signals of the owner, also those that have been blocked; to be called in the main thread."""
+        for number in self._owner.signals:
+            signal.signal(number, self._take)
+        signal.signal(signal.SIGUSR1, self._reopen_logs)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {*self._owner.signals, signal.SIGUSR1})
+
+    def pass_to(self, server: Server) -> None:
+        """Pass signals to this server from now on."""
+        self._server = server
+
+    def _reopen_logs(self, number: int, frame: FrameType | None) -> None:
+        if self._server is not None:
+            self._server.call_soon(reopen_log_files)  # Not in the middle of a line that is being written.
+        else:
+            reopen_log_files()
+
+    def _take(self, number: int, frame: FrameType | None) -> None:
+        if self._server is None:
+            raise _StopLoading
+        self._owner.tell(number, self._server)
+        if self._server.is_forced:
+            # The loop may be blocked for good. This watchdog needs neither the loop nor the interpreter's lock, and
+            # shows what it was that did not end.
+            faulthandler.dump_traceback_later(_FORCE_S, exit=True)
+
+
+def run_worker(
+    settings: Settings,
+    sockets: Sequence[socket],
+    owner: Owner,
+    *,
+    load: Callable[[], ASGIApp],
+    place: Place | None,
+) -> int:
+    """Serve an application on these sockets until a signal ends it, and return the exit status.
+
+    load: returns the application. place: of this worker among others, where there are others. To be called in the main
+    thread. The status is 0 after a signal, and 3 when the application cannot be loaded or started.
+    """
+    os.environ["FASTSERVE_WORKER_ID"] = str(place.slot if place is not None else 0)
+    signals = Signals(owner)
+    try:
+        signals.catch()
+        app = load()
+        loop = loop_factory(settings.processes.loop)()
+    except _StopLoading:
+        return 0
+    except AppLoadError as error:
+        owner.worker_failed(error.explain())
+        return error.exit_code
+    _log.info("Started server process [%d]", os.getpid())
+    try:
+        loop.run_until_complete(_serve(app, settings, sockets, owner, place, signals))
+    except LifespanError as error:
+        owner.worker_failed(f"Application startup failed: {error}. Exiting.")
+        return error.exit_code
+    except BindError as error:
+        owner.worker_failed(f"{error}")
+        return error.exit_code
+    finally:
+        _close(loop)
+        for sock in sockets:
+            sock.close()
+    _log.info("Finished server process [%d]", os.getpid())
+    return 0
+
+
+async def _serve(
+    app: ASGIApp,
+    settings: Settings,
+    sockets: Sequence[socket],
+    owner: Owner,
+    place: Place | None,
+    signals: Signals,
+) -> None:
+    server = Server(app, settings, sockets, place, on_ready=owner.worker_is_ready, on_worn=owner.worker_is_worn)
+    signals.pass_to(server)
+    owner.watch(asyncio.get_running_loop(), server)
+    await server.run()
+
+
+def _close(loop: asyncio.AbstractEventLoop) -> None:
+    """Cancel what is left in the event loop, and close it.
+
+    The threads of its executor are not waited for: one that is stuck would keep the process for ever.
+    """
+    left = asyncio.all_tasks(loop)
+    for task in left:
+        task.cancel()
+    if left:
+        loop.run_until_complete(asyncio.wait(left, timeout=_CANCEL_S))
+    loop.run_until_complete(loop.shutdown_asyncgens())
+    loop.close()

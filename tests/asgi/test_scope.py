@@ -1,0 +1,165 @@
+"""The scope of a request."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from fastserve.asgi.scope import ScopeBuilder, decode_path
+from fastserve.net.state import Address, Stream
+from fastserve.wire.events import RequestHead
+from tests.doubles import CLIENT, SERVER, PlayedApp, Rig, post, request, turns
+
+
+def stream(client: Address | None = CLIENT, server: Address | None = SERVER) -> Stream:
+    """Return the stream of a request from these addresses."""
+
+    class Addressed:
+        """A stream of which only the addresses matter."""
+
+        scheme = "http"
+
+    made: Any = Addressed()
+    made.client, made.server = client, server
+    typed: Stream = made
+    return typed
+
+
+def head(raw_path: bytes = b"/", query: bytes = b"", **more: Any) -> RequestHead:
+    """Return the head of a request."""
+    values: dict[str, Any] = {
+        "method": "GET",
+        "http_version": "1.1",
+        "authority": None,
+        "fields": [(b"host", b"example.org")],
+    }
+    return RequestHead(raw_path=raw_path, query=query, **{**values, **more})
+
+
+def test_a_scope_is_as_the_specification_has_it() -> None:
+    fields = [(b"host", b"example.org"), (b"x", b"1"), (b"x", b"\xff")]
+    assert ScopeBuilder("").build(head(b"/a%20b/%C3%B6", b"q=%20a", method="PUT", fields=fields), stream()) == {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.4"},
+        "http_version": "1.1",
+        "server": ("192.0.2.1", 8000),
+        "client": ("192.0.2.7", 40000),
+        "scheme": "http",
+        "method": "PUT",
+        "root_path": "",
+        "path": "/a b/ö",
+        "raw_path": b"/a%20b/%C3%B6",
+        "query_string": b"q=%20a",
+        "headers": fields,
+    }
+
+
+@pytest.mark.parametrize(
+    ("raw_path", "path"),
+    [
+        (b"/", "/"),
+        (b"/a/b", "/a/b"),
+        (b"/a%2Fb", "/a/b"),
+        (b"/a+b", "/a+b"),
+        (b"/%00", "/\x00"),
+        (b"/%C3%B6", "/ö"),
+        (b"/%ff", "/\ufffd"),
+        (b"/%C3", "/\ufffd"),
+        (b"/%zz", "/%zz"),
+        (b"/%", "/%"),
+        (b"/%2", "/%2"),
+        (b"//x", "//x"),
+        (b"/../x", "/../x"),
+        (b"*", "*"),
+    ],
+)
+def test_a_path_is_decoded_once_and_what_is_not_utf_8_is_replaced(raw_path: bytes, path: str) -> None:
+    assert decode_path(raw_path) == path
+    scope = ScopeBuilder("").build(head(raw_path), stream())
+    assert (scope["path"], scope["raw_path"]) == (path, raw_path)
+
+
+@pytest.mark.parametrize(
+    ("root_path", "raw_path", "expected"),
+    [
+        ("/api", b"/x%20y", ("/api", "/api/x y", b"/api/x%20y")),
+        ("/api/", b"/x", ("/api", "/api/x", b"/api/x")),
+        ("/api", b"/api/x", ("/api", "/api/api/x", b"/api/api/x")),
+        ("/a b/ö", b"/x", ("/a b/ö", "/a b/ö/x", b"/a%20b/%C3%B6/x")),
+        ("/", b"/x", ("", "/x", b"/x")),
+        ("/api", b"*", ("/api", "*", b"*")),
+    ],
+    ids=["prefix", "slash at its end", "twice", "quoted", "only a slash", "asterisk"],
+)
+def test_path_and_raw_path_begin_with_the_root_path(
+    root_path: str, raw_path: bytes, expected: tuple[str, str, bytes]
+) -> None:
+    scope = ScopeBuilder(root_path).build(head(raw_path), stream())
+    assert (scope["root_path"], scope["path"], scope["raw_path"]) == expected
+
+
+@pytest.mark.parametrize(
+    ("client", "server"),
+    [(CLIENT, SERVER), (("::1", 5), ("::1", 80)), (None, ("/run/app.sock", None))],
+    ids=["IPv4", "IPv6", "unix"],
+)
+def test_both_addresses_are_those_of_the_stream(client: Address | None, server: Address | None) -> None:
+    scope = ScopeBuilder("").build(head(), stream(client, server))
+    assert (scope["client"], scope["server"]) == (client, server)
+
+
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+def test_the_version_of_the_request_is_named(version: str) -> None:
+    assert ScopeBuilder("").build(head(http_version=version), stream())["http_version"] == version
+
+
+def test_without_a_lifespan_there_is_no_state() -> None:
+    assert "state" not in ScopeBuilder("").build(head(), stream())
+
+
+def test_each_scope_has_a_shallow_copy_of_the_state() -> None:
+    shared: list[int] = []
+    builder = ScopeBuilder("")
+    builder.state = {"shared": shared, "number": 1}
+    first, second = builder.build(head(), stream()), builder.build(head(), stream())
+    first["state"]["number"] = 2
+    first["state"]["shared"].append(3)
+    assert second["state"] == {"shared": [3], "number": 1}
+    assert builder.state == {"shared": [3], "number": 1}
+
+
+def test_an_empty_state_is_there() -> None:
+    builder = ScopeBuilder("")
+    builder.state = {}
+    assert builder.build(head(), stream())["state"] == {}
+
+
+def mutables(value: object) -> set[int]:
+    """Return the identities of all dictionaries and lists in a scope."""
+    if isinstance(value, dict):
+        return {id(value)}.union(*(mutables(each) for each in value.values()))
+    if isinstance(value, list):
+        return {id(value)}.union(*(mutables(each) for each in value))
+    return set()
+
+
+@pytest.mark.parametrize(
+    "data", [request(), post(b"x"), request("http://example.org/")], ids=["GET", "POST", "absolute"]
+)
+async def test_two_requests_on_one_connection_share_nothing_that_can_be_changed(data: bytes) -> None:
+    app = PlayedApp()
+    rig = Rig(app)
+    rig.scopes.state = {"a": 1}
+    peer = rig.connect()
+    for _ in range(3):
+        peer.send(data)
+        await turns()
+        await app.calls[-1].respond()
+        app.calls[-1].scope["headers"].append((b"x", b"y"))
+        app.calls[-1].scope["asgi"]["version"] = "4"
+        app.calls[-1].scope["state"]["b"] = 2
+    first, second, third = (call.scope for call in app.calls)
+    assert not mutables(first) & mutables(second) & mutables(third)
+    assert first == second == third
+    assert len(third["headers"]) == len(first["headers"]) <= 3

@@ -1,0 +1,60 @@
+"""What the tests of all layers share: tests that are coroutines, both event loops, and logging put back as it was."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from collections.abc import Callable, Iterator
+from typing import Any, cast
+
+import pytest
+import uvloop
+
+LoopFactory = Callable[[], asyncio.AbstractEventLoop]
+
+# A test that waits for something that never happens fails after this time.
+_TEST_S = 20.0
+
+
+@pytest.fixture(params=["asyncio", "uvloop"])
+def loop_factory(request: pytest.FixtureRequest) -> LoopFactory:
+    """Run a coroutine test in each event loop. Without this fixture it runs in asyncio's."""
+    factories: dict[str, LoopFactory] = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+    return factories[request.param]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Run a test that is a coroutine function; one that leaves an exception to the event loop fails."""
+    if not inspect.iscoroutinefunction(pyfuncitem.obj):
+        return None
+    arguments = {name: pyfuncitem.funcargs[name] for name in inspect.signature(pyfuncitem.obj).parameters}
+    unhandled: list[dict[str, Any]] = []
+
+    async def run() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: unhandled.append(context))
+        async with asyncio.timeout(_TEST_S):
+            await pyfuncitem.obj(**arguments)
+
+    factory = cast(LoopFactory, pyfuncitem.funcargs.get("loop_factory", asyncio.new_event_loop))
+    with asyncio.Runner(loop_factory=factory) as runner:
+        runner.run(run())
+    assert not unhandled
+    return True
+
+
+@pytest.fixture
+def own_logging() -> Iterator[None]:
+    """Put logging back as it was after a test that configures it."""
+    loggers = [logging.getLogger(name) for name in (None, "fastserve", "fastserve.access")]
+    before = [(logger.level, logger.propagate, logger.handlers[:], logger.filters[:]) for logger in loggers]
+    trace_name = logging.getLevelName(5)
+    yield
+    for logger, (level, propagate, handlers, filters) in zip(loggers, before, strict=True):
+        logger.setLevel(level)
+        logger.propagate = propagate
+        logger.handlers[:] = handlers
+        logger.filters[:] = filters
+        logger.disabled = False
+    logging.addLevelName(5, trace_name)

@@ -1,0 +1,277 @@
+"""Stopping: what is running is finished, nothing else is waited for, and the second signal is obeyed at once."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from .running import SERVED, WORKERS, Gate, RawClient, RunningServer, Start, life, new_client, wait_until
+
+SIGNALS = pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
+
+# "Within about a second", on a machine that has other things to do.
+ABOUT_A_SECOND_S = 3.0
+
+
+def start_served(start: Start, workers: str, *arguments: str) -> RunningServer:
+    return start(SERVED, "--port", "0", "--workers", workers, *arguments).wait_ready()
+
+
+@contextlib.contextmanager
+def timed(limit_s: float) -> Iterator[None]:
+    """Fail when this takes longer."""
+    began = time.monotonic()
+    yield
+    assert time.monotonic() - began < limit_s
+
+
+def ended(folder: Path, workers: str) -> bool:
+    """Tell whether the application was shut down as often as it was started, once in each worker."""
+    events = [line.split() for line in life(folder)]
+    started = [pid for what, pid in events if what == "startup"]
+    stopped = [pid for what, pid in events if what == "shutdown"]
+    return len(started) == int(workers) and sorted(started) == sorted(stopped)
+
+
+# The first signal.
+
+
+@WORKERS
+@SIGNALS
+def test_a_running_request_is_answered_and_idle_connections_are_not_waited_for(
+    start: Start, folder: Path, workers: str, number: int
+) -> None:
+    server = start_served(start, workers)
+    gate = Gate(folder, "held")
+    with RawClient(server.address) as running, contextlib.ExitStack() as stack:
+        idle = [stack.enter_context(RawClient(server.address)).get("/") for _ in range(10)]
+        assert {client.answer().status for client in idle} == {200}
+        silent = stack.enter_context(RawClient(server.address))
+        running.get("/gate?held")
+        gate.wait_reached()
+        server.send_signal(number)
+        for client in idle:
+            assert client.rest() == b""
+        assert silent.rest() == b""
+        assert server.is_running
+        gate.open()
+        with timed(ABOUT_A_SECOND_S):
+            answer = running.answer()
+            assert (answer.status, answer.body) == (200, b"through")
+            assert answer.fields["connection"] == "close"
+            assert running.rest() == b""
+    with timed(ABOUT_A_SECOND_S):
+        assert server.wait_exit() == 0
+    assert ended(folder, workers)
+
+
+@WORKERS
+@pytest.mark.parametrize(
+    "number",
+    [
+        pytest.param(signal.SIGINT, id="Ctrl-C"),
+        # What systemd does by default (KillMode=control-group), and timeout(1).
+        pytest.param(signal.SIGTERM, id="SIGTERM to all"),
+    ],
+)
+def test_a_signal_to_all_processes_at_once_is_one_signal(start: Start, folder: Path, workers: str, number: int) -> None:
+    server = start_served(start, workers)
+    gate = Gate(folder, "held")
+    with RawClient(server.address) as running:
+        running.get("/gate?held")
+        gate.wait_reached()
+        server.send_signal_to_group(number)
+        server.wait_log("Waiting for connections to close.")
+        gate.open()
+        assert running.answer().body == b"through"
+    assert server.wait_exit() == 0
+    assert ended(folder, workers)
+
+
+@WORKERS
+def test_requests_that_wait_in_the_queue_of_the_kernel_are_answered(start: Start, workers: str) -> None:
+    server = start_served(start, workers)
+    serving = server.workers or [server.process]
+    for process in serving:
+        process.suspend()
+    wait_until(lambda: {process.status() for process in serving} == {"stopped"})
+    with contextlib.ExitStack() as stack:
+        # More than are accepted in one turn of the event loop.
+        clients = [stack.enter_context(RawClient(server.address)).get("/") for _ in range(200)]
+        server.send_signal(signal.SIGTERM)
+        for process in serving:
+            process.resume()
+        assert [client.answer().body for client in clients] == [b"hello"] * 200
+    assert server.wait_exit() == 0
+
+
+@WORKERS
+def test_new_connections_are_refused_at_once_while_the_server_stops(start: Start, folder: Path, workers: str) -> None:
+    server = start_served(start, workers)
+    gate = Gate(folder, "held")
+    with RawClient(server.address) as running:
+        running.get("/gate?held")
+        gate.wait_reached()
+        server.send_signal(signal.SIGTERM)
+        server.wait_log("Waiting for connections to close.")
+
+        def is_refused() -> bool:
+            try:
+                socket.create_connection(server.address).close()
+            except ConnectionRefusedError:
+                return True
+            return False
+
+        wait_until(is_refused, within_s=ABOUT_A_SECOND_S)
+        gate.open()
+        assert running.answer().body == b"through"
+
+
+@WORKERS
+def test_half_sent_requests_are_not_waited_for(start: Start, workers: str) -> None:
+    server = start_served(start, workers)
+    with RawClient(server.address) as head:
+        head.get("/").answer()
+        head.send(b"GET / HTTP/1.1\r\nHos")
+        with timed(ABOUT_A_SECOND_S):
+            assert server.stop() == 0
+
+
+@WORKERS
+def test_an_upload_that_goes_on_is_finished(start: Start, folder: Path, workers: str) -> None:
+    server = start_served(start, workers)
+    with RawClient(server.address) as client:
+        client.send(b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\nExpect: 100-continue\r\n\r\n")
+        assert client.interim() == 100  # the application waits for the body
+        server.send_signal(signal.SIGTERM)
+        server.wait_log("Shutting down")
+        client.send(b"0123456789")
+        assert client.answer().body == b"0123456789"
+    assert server.wait_exit() == 0
+
+
+@WORKERS
+def test_a_stop_while_the_application_starts_is_obeyed(start: Start, folder: Path, workers: str) -> None:
+    (folder / "slow.py").write_text(
+        "import asyncio\n\nasync def app(scope, receive, send):\n"
+        "    await receive()\n    open('starting', 'w').close()\n    await asyncio.sleep(3600)\n"
+    )
+    server = start("slow:app", "--port", "0", "--workers", workers)
+    wait_until((folder / "starting").exists)
+    with timed(ABOUT_A_SECOND_S):
+        assert server.stop() == 0
+    assert "Traceback" not in server.log
+
+
+@WORKERS
+@SIGNALS
+def test_a_stop_while_the_application_is_imported_is_obeyed(
+    start: Start, folder: Path, workers: str, number: int
+) -> None:
+    (folder / "slow.py").write_text("import time\nopen('importing', 'w').close()\ntime.sleep(3600)\n")
+    server = start("slow:app", "--bind", "unix:app.sock", "--workers", workers)
+    wait_until((folder / "importing").exists)
+    server.send_signal(number)
+    with timed(ABOUT_A_SECOND_S):
+        assert server.wait_exit() == 0
+    assert not (folder / "app.sock").exists()
+    assert "Traceback" not in server.log
+
+
+def test_a_thread_that_the_application_leaves_behind_does_not_keep_the_server(start: Start) -> None:
+    server = start_served(start, "2")
+    with new_client(server) as client:
+        assert client.get("/leave-thread").text == "started"
+    server.send_signal(signal.SIGTERM)
+    assert server.wait_exit(within_s=15) == 0
+    server.wait_log("Exiting without waiting for threads that do not end: ")
+    assert "left-behind" in server.log
+
+
+# The second signal.
+
+
+# Two of the same signal may arrive as one, when the first one has not been looked at.
+SECOND = {"/gate": signal.SIGTERM, "/stubborn": signal.SIGTERM, "/thread": signal.SIGTERM, "/block": signal.SIGINT}
+
+
+@WORKERS
+@pytest.mark.parametrize("target", SECOND)
+def test_the_second_signal_ends_the_server_within_about_a_second(
+    start: Start, folder: Path, workers: str, target: str
+) -> None:
+    server = start_served(start, workers)
+    with RawClient(server.address) as client:
+        client.get(f"{target}?held")
+        Gate(folder, "held").wait_reached()
+        server.send_signal(signal.SIGTERM)
+        if target != "/block":
+            server.wait_log("Waiting for connections to close.")
+        assert server.is_running
+        server.send_signal(SECOND[target])
+        with timed(ABOUT_A_SECOND_S):
+            server.wait_exit()
+
+
+def test_the_second_ctrl_c_ends_all_processes(start: Start, folder: Path) -> None:
+    server = start_served(start, "2")
+    workers = server.workers
+    with RawClient(server.address) as client:
+        client.get("/gate?held")
+        Gate(folder, "held").wait_reached()
+        server.send_signal_to_group(signal.SIGINT)
+        server.wait_log("Waiting for connections to close.")
+        server.send_signal_to_group(signal.SIGINT)
+        with timed(ABOUT_A_SECOND_S):
+            assert server.wait_exit() == 0
+    assert not any(worker.is_running() for worker in workers)
+
+
+def test_what_blocks_the_event_loop_is_shown_when_it_has_to_be_cut_off(start: Start, folder: Path) -> None:
+    server = start_served(start, "1")
+    with RawClient(server.address) as client:
+        client.get("/block?held")
+        Gate(folder, "held").wait_reached()
+        server.send_signal(signal.SIGTERM)
+        server.send_signal(signal.SIGINT)
+        server.wait_exit()
+    assert f'File "{folder / "served.py"}", line ' in server.log
+    assert " in block\n" in server.log
+
+
+# The time for a graceful stop.
+
+
+@WORKERS
+@pytest.mark.parametrize("target", ["/gate", "/stubborn"])
+def test_a_request_that_takes_too_long_is_cancelled_and_the_application_shut_down(
+    start: Start, folder: Path, workers: str, target: str
+) -> None:
+    server = start_served(start, workers, "--timeout-graceful-shutdown", "1")
+    with RawClient(server.address) as client:
+        client.get(f"{target}?held")
+        Gate(folder, "held").wait_reached()
+        server.send_signal(signal.SIGTERM)
+        assert server.wait_exit(within_s=10) == 0
+    assert any(line.startswith("cancelled") for line in life(folder))
+    assert ended(folder, workers)
+    assert "Cancelling 1 requests" in server.log
+    assert "Traceback" not in server.log
+
+
+def test_a_shutdown_of_the_application_that_takes_too_long_is_left(start: Start, folder: Path) -> None:
+    (folder / "slow.py").write_text(
+        "import asyncio\n\nasync def app(scope, receive, send):\n"
+        "    await receive()\n    await send({'type': 'lifespan.startup.complete'})\n"
+        "    await receive()\n    await asyncio.sleep(3600)\n"
+    )
+    server = start("slow:app", "--port", "0", "--timeout-graceful-shutdown", "1").wait_ready()
+    server.send_signal(signal.SIGTERM)
+    assert server.wait_exit(within_s=10) == 0
+    assert "ERROR:    The application did not shut down within " in server.log

@@ -1,0 +1,85 @@
+"""Addresses to listen on."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from fastserve.addresses import BindAddress, InheritedAddress, TcpAddress, UnixAddress, parse_bind
+from fastserve.errors import SettingsError
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("127.0.0.1:8000", TcpAddress("127.0.0.1", 8000)),
+        ("example.org:80", TcpAddress("example.org", 80)),
+        (":8000", TcpAddress("", 8000)),
+        ("*:8000", TcpAddress("*", 8000)),
+        ("0.0.0.0:0", TcpAddress("0.0.0.0", 0)),
+        ("localhost:65535", TcpAddress("localhost", 65535)),
+        ("[::1]:8000", TcpAddress("::1", 8000)),
+        ("[::]:8000", TcpAddress("::", 8000)),
+        ("[fe80::1%eth0]:8000", TcpAddress("fe80::1%eth0", 8000)),
+        ("unix:/run/app.sock", UnixAddress("/run/app.sock")),
+        ("unix:app.sock", UnixAddress("app.sock")),
+        ("unix:/run/a:b", UnixAddress("/run/a:b")),
+        ("fd://3", InheritedAddress(3)),
+        ("fd://0", InheritedAddress(0)),
+        ("fd:8000", TcpAddress("fd", 8000)),
+    ],
+)
+def test_what_names_an_address(text: str, address: BindAddress) -> None:
+    assert parse_bind(text) == address
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        ":",
+        "8000",
+        "localhost",
+        "localhost:",
+        "localhost:http",
+        "localhost:65536",
+        "localhost:-1",
+        "localhost:+80",
+        "localhost: 80",
+        "localhost:8_0",
+        "localhost:٨٠",
+        "localhost:²",
+        "::1:8000",
+        "::",
+        "[::1]",
+        "[::1]:",
+        "[::1:8000",
+        "unix:",
+        "fd://",
+        "fd://x",
+        "fd://-1",
+        "http://localhost:8000",
+    ],
+)
+def test_what_names_none_is_refused_with_what_would(text: str) -> None:
+    with pytest.raises(SettingsError) as raised:
+        parse_bind(text)
+    assert str(raised.value) == f"--bind: {text!r} is not HOST:PORT, [IPV6]:PORT, unix:PATH or fd://N"
+
+
+@given(st.text(alphabet=st.sampled_from("[]:/0128unixfd.a-%٨²"), max_size=20))
+@example("unix:8000")
+def test_any_text_names_an_address_or_is_refused(text: str) -> None:
+    try:
+        address = parse_bind(text)
+    except SettingsError:
+        return
+    if isinstance(address, TcpAddress):
+        shown = f"[{address.host}]" if ":" in address.host else address.host
+        assert 0 <= address.port <= 65535
+        assert parse_bind(f"{shown}:{address.port}") == address
+    elif isinstance(address, UnixAddress):
+        assert text == f"unix:{address.path}"
+    else:
+        assert address.fd >= 0
