@@ -264,7 +264,7 @@ class Rig:
             self.scopes,
             loop=loop,
             concurrency=settings.connections.concurrency,
-            log_access=self._log_access if settings.logs.access_log else None,
+            observers=[self._log_access] if settings.logs.access_log else [],
         )
         defaults = ResponseDefaults(server=None, date=False, fields=settings.http.fields)
         defaults.refresh(0)

@@ -62,6 +62,7 @@ class Connection:
         "_state",
         "_transport",
         "_unsent_seen",
+        "_unsent_until",
         "_wire",
         "bucket",
         "client",
@@ -84,6 +85,7 @@ class Connection:
         self._discarded = 0
         self._linger_until = 0.0
         self._unsent_seen = 0  # how much was unsent when last looked at
+        self._unsent_until = 0.0  # when the client must have taken some of that
         self._changed: asyncio.Event | None = None  # set when it becomes writable or closed, for those who wait
         self.is_writable = True
         self.scheme = "http"
@@ -121,6 +123,8 @@ class Connection:
         self._pump()
         if self._exchange is not None:
             self._exchange.peer_closed()
+        if self._phase == _WAITING and not self.is_writable:
+            return self._wire.unread_bytes > 0  # Requests that wait until the client has taken what it has coming.
         return self._phase == _SERVING
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -135,7 +139,7 @@ class Connection:
     def pause_writing(self) -> None:
         """Take note that more than the limit is unsent."""
         self.is_writable = False
-        self._unsent_seen = self._transport.get_write_buffer_size()
+        self._see_unsent(self._transport.get_write_buffer_size())
         self._state.deadlines.set(self, self._state.timeouts.write_s)
 
     def resume_writing(self) -> None:
@@ -259,10 +263,12 @@ class Connection:
     def pass_deadline(self) -> None:
         """Act on a deadline that is over (see net.deadlines)."""
         unsent = self._transport.get_write_buffer_size()
-        if unsent and unsent != self._unsent_seen:
+        if unsent != self._unsent_seen:
+            self._see_unsent(unsent)
+        left_s = self._unsent_until - self._state.deadlines.now
+        if unsent and left_s > 0:
             # Whatever else is due waits for the client to take what it has coming, as long as it takes some of it.
-            self._unsent_seen = unsent
-            self._state.deadlines.set(self, self._state.timeouts.write_s)
+            self._state.deadlines.set(self, left_s)
         elif unsent or self._phase >= _LINGERING:
             self._transport.abort()
         elif self._phase == _WAITING or (self._phase == _RECEIVING and self._wire.is_idle):
@@ -272,6 +278,11 @@ class Connection:
         else:
             what = "head" if self._phase == _RECEIVING else "body"
             self._refuse(ProtocolViolation(f"the request {what} did not arrive in time", status=408))
+
+    def _see_unsent(self, unsent: int) -> None:
+        """Take note of how much is unsent; from now on the client has the time to write to take some of it."""
+        self._unsent_seen = unsent
+        self._unsent_until = self._state.deadlines.now + self._state.timeouts.write_s
 
     # What the exchange calls (see net.state.Stream).
 
@@ -341,11 +352,14 @@ class Connection:
 
     # Closing.
 
-    def drain(self) -> None:
-        """Keep the connection only for the exchange that it carries: the server is about to stop."""
-        if self._phase == _RECEIVING and self._wire.is_idle:
-            self._state.deadlines.set(self, _LAST_LOOK_S)
-        elif self._phase in (_WAITING, _RECEIVING):
+    def drain(self, idle_s: float = 0.0) -> None:
+        """Keep the connection only for the exchange that it carries, or for a last one: the worker is about to stop.
+
+        idle_s: how long a connection may stay without an exchange, in seconds; a moment in any case.
+        """
+        if self._phase == _WAITING or (self._phase == _RECEIVING and self._wire.is_idle):
+            self._state.deadlines.set(self, max(_LAST_LOOK_S, idle_s))
+        elif self._phase == _RECEIVING and not idle_s:
             self._close()
 
     def cut(self) -> None:

@@ -183,9 +183,14 @@ Action: TypeAlias = Spawn | Stop | Quit | Warn | Abort | Kill | OpenSlot | Close
 
 @dataclass(slots=True)
 class _Slot:
-    """retry_at: when a worker may be started. delay_s: after the next failure. is_retired: no worker is wanted."""
+    """A place for a worker.
+
+    is_open: it has its sockets. retry_at: when a worker may be started. delay_s: after the next failure. is_retired: no
+    worker is wanted.
+    """
 
     number: int
+    is_open: bool = True
     retry_at: float = -math.inf
     delay_s: float = 0.0
     is_retired: bool = False
@@ -266,9 +271,9 @@ class Fleet:
         self._was_ready = True
         if self._replacing == slot.number:
             self._replacing = None
-            reason = self._to_replace.pop(slot.number, None)
-            if reason == RELOAD and RELOAD not in self._to_replace.values():
-                self._pending.append(Tell("All workers have been replaced."))
+        reason = self._to_replace.pop(slot.number, None)
+        if reason == RELOAD and RELOAD not in self._to_replace.values():
+            self._pending.append(Tell("All workers have been replaced."))
         if predecessor is not None:
             self._drain(predecessor, now)
         if slot.is_retired:
@@ -330,7 +335,9 @@ class Fleet:
     def replace(self, pid: int, reason: str) -> None:
         """Replace a worker, when it is its turn."""
         found = self._find(pid)
-        if found is not None and found[1].state is State.READY and found[0].number not in self._to_replace:
+        if found is None or found[1].state is not State.READY or found[0].is_retired:
+            return
+        if found[0].number not in self._to_replace:
             self._to_replace[found[0].number] = reason
             self._pending.append(Tell(f"Worker [{pid}] is going to be replaced: {reason}."))
 
@@ -348,12 +355,14 @@ class Fleet:
         wanted = [slot for slot in self._slots if not slot.is_retired]
         if change > 0:
             number = next(n for n in range(len(self._slots) + 1) if all(slot.number != n for slot in self._slots))
-            self._slots.append(_Slot(number))
+            self._slots.append(_Slot(number, is_open=False))
             self._slots.sort(key=lambda slot: slot.number)
-            self._pending.append(OpenSlot(number))
         elif len(wanted) > 1:
-            wanted[-1].is_retired = True
-            self._to_replace.pop(wanted[-1].number, None)
+            self._retire(wanted[-1])
+
+    def _retire(self, slot: _Slot) -> None:
+        slot.is_retired = True
+        self._to_replace.pop(slot.number, None)
 
     def pause(self) -> None:
         """Drain all workers, and start none until there is a reload or a resize."""
@@ -361,7 +370,7 @@ class Fleet:
 
     def could_not_open(self, slot: int) -> None:
         """Take note that a slot has no sockets: it is given up."""
-        next(each for each in self._slots if each.number == slot).is_retired = True
+        self._retire(next(each for each in self._slots if each.number == slot))
 
     def stop(self, now: float, *, without_delay: bool = False) -> None:
         """End the server after its time to leave, and after what is running is finished.
@@ -399,6 +408,8 @@ class Fleet:
 
     def _drain(self, worker: Worker, now: float) -> None:
         if worker.state is not State.DRAINING:
+            if worker.state is State.BOOTING and worker.slot == self._replacing:
+                self._replacing = None  # It is no successor any more.
             worker.state, worker.since = State.DRAINING, now
             worker.kill_at = min(worker.kill_at, now + self._times.stop_s)
             self._pending.append(Stop(worker.pid))
@@ -406,11 +417,12 @@ class Fleet:
     # What is to be done.
 
     def plan(self, now: float) -> Iterator[Action]:
-        """Yield what has to be done for the fleet to be as it should."""
+        """Yield what has to be done for the fleet to be as it should. Each action is to be done before the next."""
         self._look_at_times(now)
         if self._leave_at <= now and not self.is_stopping:
             self._advance(Stopping.GRACEFUL, now)
         if not self.is_stopping:
+            yield from self._open_slots()
             self._plan_slots(now)
             self._plan_replacement(now)
             self._plan_steering()
@@ -418,6 +430,12 @@ class Fleet:
             self._pending.append(Finish(self._status))
         pending, self._pending = self._pending, []
         yield from pending
+
+    def _open_slots(self) -> Iterator[OpenSlot]:
+        for slot in list(self._slots):
+            if not slot.is_open and not slot.is_retired:
+                slot.is_open = True
+                yield OpenSlot(slot.number)  # It may turn out that this cannot be done.
 
     def _look_at_times(self, now: float) -> None:
         times = self._times
@@ -427,22 +445,25 @@ class Fleet:
                 self._pending.append(Kill(worker.pid, worker.failure or "it did not stop in time"))
             elif worker.failure is not None:
                 continue
-            elif worker.state is State.BOOTING and now - worker.since >= times.boot_s:
+            elif worker.state is State.BOOTING and worker.since + times.boot_s <= now:
                 self._abort(worker, f"it did not become ready within {times.boot_s:g} seconds", now)
             elif worker.state is State.READY:
                 self._listen_to(worker, now)
-                if now - worker.since >= times.lifetime_s:
+                if worker.since + times.lifetime_s <= now:
                     self.replace(worker.pid, f"it has been running for {times.lifetime_s:g} seconds")
 
     def _listen_to(self, worker: Worker, now: float) -> None:
         silent_s = now - worker.beat_at
-        if silent_s >= self._times.silent_s:
+        if worker.beat_at + self._times.silent_s <= now:
             self._abort(worker, f"its event loop has been blocked for {silent_s:.1f} seconds", now)
-        elif silent_s < max(self._times.silent_s * _WARN_SHARE, _WARN_LEAST_S):
+        elif self._warn_at(worker) > now:
             worker.is_silent = False
         elif not worker.is_silent:
             worker.is_silent = True
             self._pending.append(Warn(worker.pid, silent_s))
+
+    def _warn_at(self, worker: Worker) -> float:
+        return worker.beat_at + max(self._times.silent_s * _WARN_SHARE, _WARN_LEAST_S)
 
     def _abort(self, worker: Worker, reason: str, now: float) -> None:
         worker.failure = reason
@@ -464,13 +485,10 @@ class Fleet:
         if self._replacing is not None or self._is_paused:
             return
         for slot in self._slots:
-            if slot.number in self._to_replace and slot.retry_at <= now:
-                if slot.find(State.READY) is not None:
-                    self._replacing = slot.number
-                    self._pending.append(Spawn(slot.number))
-                    return
-                # It has no worker, or one that is starting, which is as good as new.
-                del self._to_replace[slot.number]
+            # Without a worker that is ready, it is about to get one, or has one that is starting, which is as good as new.
+            if slot.number in self._to_replace and slot.retry_at <= now and slot.find(State.READY) is not None:
+                self._replacing = slot.number
+                self._pending.append(Spawn(slot.number))
                 return
 
     def _plan_steering(self) -> None:
@@ -486,12 +504,12 @@ class Fleet:
 
     def next_change(self, now: float) -> float:
         """Return when `plan` may have something new to say though nothing happens; infinity for never."""
-        times = [self._leave_at, *(worker.kill_at for worker in self.workers)]
+        times = [self._leave_at, *(slot.retry_at for slot in self._slots)]
         for worker in self.workers:
-            if worker.failure is None:
-                if worker.state is State.BOOTING:
-                    times.append(worker.since + self._times.boot_s)
-                elif worker.state is State.READY:
-                    times.append(worker.since + self._times.lifetime_s)
-        times += [slot.retry_at for slot in self._slots]
+            times.append(worker.kill_at)
+            if worker.failure is None and worker.state is State.BOOTING:
+                times.append(worker.since + self._times.boot_s)
+            elif worker.failure is None and worker.state is State.READY:
+                times.append(worker.since + self._times.lifetime_s)
+                times += [self._warn_at(worker), worker.beat_at + self._times.silent_s]
         return min((at for at in times if at > now), default=math.inf)

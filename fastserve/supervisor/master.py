@@ -423,8 +423,9 @@ class Master:
             self._fleet.could_not_open(slot)
 
     def _leave(self) -> None:
-        self._scoreboard.is_leaving = True
-        self._notifier.stopping()
+        if self._heir is None:
+            self._scoreboard.is_leaving = True
+            self._notifier.stopping()
         if self._fleet.is_stopping and self._holds_sockets:
             # The workers have them still. When they have taken what is waiting there, clients are refused.
             self._holds_sockets = False

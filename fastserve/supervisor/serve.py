@@ -63,11 +63,12 @@ def _hold_pid_file(
 
 
 class _Operator(Person):
-    """A person, and the service manager that is told of everything."""
+    """A person, and the service manager that is told of everything. scoreboard: of a server that has one."""
 
-    def __init__(self, urls: list[str], notifier: Notifier) -> None:
+    def __init__(self, urls: list[str], notifier: Notifier, scoreboard: Scoreboard | None) -> None:
         super().__init__(urls)
         self._notifier = notifier
+        self._scoreboard = scoreboard
 
     def worker_is_ready(self) -> None:
         super().worker_is_ready()
@@ -76,6 +77,8 @@ class _Operator(Person):
     def tell(self, number: int, server: Server) -> None:
         if not server.is_stopping:
             self._notifier.stopping()
+        if self._scoreboard is not None:
+            self._scoreboard.is_leaving = True
         super().tell(number, server)
 
     def watch(self, loop: asyncio.AbstractEventLoop, server: Server) -> None:
@@ -86,14 +89,15 @@ class _Operator(Person):
 
 def _serve_alone(settings: Settings, notifier: Notifier) -> int:
     _announce(settings, "1 worker")
+    place = _only_place() if settings.status.is_wanted else None
     sockets = ListeningSockets(settings.bind, settings.processes.balance)
     try:
         return run_worker(
             settings,
             sockets.for_slot(0),
-            _Operator(sockets.urls, notifier),
+            _Operator(sockets.urls, notifier, place.scoreboard if place is not None else None),
             load=lambda: load_app(settings.app),
-            place=_only_place() if settings.status.is_wanted else None,
+            place=place,
         )
     finally:
         sockets.close()

@@ -30,6 +30,7 @@ class Lifespan:
         self._task: asyncio.Task[None] | None = None
         self._has_received = False
         self._error: BaseException | None = None
+        self._is_given_up = False  # whatever it still raises is known, or of our making
         self.state: dict[str, Any] | None = None
 
     async def start(self) -> None:
@@ -80,6 +81,7 @@ class Lifespan:
 
     def cancel(self) -> None:
         """Stop the application without telling it."""
+        self._is_given_up = True
         if self._task is not None:
             self._task.cancel()
 
@@ -95,7 +97,7 @@ class Lifespan:
             await self._app({"type": "lifespan", "asgi": asgi, "state": state}, self._receive, self._send)
         except BaseException as error:
             self._error = error
-        if not self._answer(None) and self._error is not None and self.state is not None:
+        if not self._answer(None) and self._error is not None and not self._is_given_up:
             _log.error("Exception in the lifespan of the application", exc_info=self._error)
 
     async def _receive(self) -> Message:
@@ -109,6 +111,8 @@ class Lifespan:
             raise InvalidMessage(f"{kind!r} cannot be sent in answer to {allowed!r}")
         if not self._answer(message):
             raise InvalidMessage(f"{kind!r} cannot be sent twice")
+        if kind == "lifespan.startup.failed":
+            self._is_given_up = True
 
     def _answer(self, message: Message | None) -> bool:
         if self._reply is None or self._reply.done():

@@ -39,6 +39,8 @@ _LIFESPAN_MOST_S = 5.0
 # A quick stop: how long running requests, and the lifespan, may take.
 _QUICK_S = 1.0
 _QUICK_LIFESPAN_S = 2.0
+# When the worker is replaced: how long connections without a request may stay for a last one.
+_LAST_REQUEST_S = 5.0
 # How long calls may take to end after they were cancelled.
 _CANCEL_S = 0.5
 
@@ -132,8 +134,8 @@ class Server:
         return StatusPaths(app, status, is_leaving=self._is_leaving, reports=self._place.scoreboard.reports)
 
     def _is_leaving(self) -> bool:
-        assert self._place is not None
-        return self._stopping is not Stopping.NOT or self._place.scoreboard.is_leaving
+        """Tell whether it is the whole server that stops, or is about to."""
+        return self._place is None or self._place.scoreboard.is_leaving
 
     def _observers(self) -> list[Callable[[Exchange], None]]:
         observers = []
@@ -310,13 +312,22 @@ class Server:
         for listener in self._listeners:
             await listener.stop()
         for connection in list(self._state.connections):
-            connection.drain()
+            connection.drain(self._idle_s())
         if self._state.connections:
             _log.info("Waiting for connections to close. (CTRL+C to force quit)")
             await self._state.wait_no_connections()
         if self._application.running:
             _log.info("Waiting for background tasks to complete. (CTRL+C to force quit)")
             await self._application.wait_idle()
+
+    def _idle_s(self) -> float:
+        """Return how long connections without a request may stay.
+
+        The server goes on when a worker is replaced, so its clients have no reason to expect that a connection is
+        closed: the next request may be on its way. It is answered, and then the connection is closed.
+        """
+        is_replaced = self._stopping is Stopping.GRACEFUL and not self._is_leaving()
+        return min(_LAST_REQUEST_S, self._settings.timeouts.graceful_s / 2) if is_replaced else 0.0
 
     async def _cancel_requests(self) -> None:
         running = self._application.running

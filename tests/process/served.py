@@ -163,6 +163,15 @@ async def leave(scope: MutableMapping[str, Any], receive: Receive, send: Send) -
     os._exit(7)
 
 
+_KEPT: list[bytes] = []
+
+
+async def grow(scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+    """Take so many MiB of memory, for ever."""
+    _KEPT.append(b"x" * (int(scope["query_string"]) << 20))
+    await answer(send, b"grown")
+
+
 async def fail(scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
     """Raise an exception."""
     raise RuntimeError("the application failed on purpose")
@@ -181,5 +190,6 @@ PATHS: dict[str, Handler] = {
     "/thread": thread,
     "/leave-thread": leave_thread,
     "/leave": leave,
+    "/grow": grow,
     "/fail": fail,
 }
