@@ -1,4 +1,7 @@
-"""Write the pages that are made from the code: `python docs/generate.py`. `--check` only tells whether they are current."""
+"""Write the pages that are made from the code: `python docs/generate.py`.
+
+`--check` only tells whether they are current.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,8 @@ decides; otherwise the default holds.
 
 The application is `APP` on the command line, `FASTSERVE_APP` in the environment and `app` in a file. A switch is `true`
 or `false` in the environment and in files. Options that may be given several times are lists in files; in the
-environment, each value is on a line of its own.
+environment, each value is on a line of its own. A size in bytes may have a unit, as in `512K`, `64M`, `1.5G` or `2GiB`;
+units are powers of 1024.
 
 An unknown option, a bad value, or options that exclude each other are one line on standard error and exit status 2.
 """
@@ -67,7 +71,7 @@ def _entry(declared: Option, default: object) -> str:
 def _placeholder(declared: Option) -> str:
     if declared.choices:
         return "NAME"
-    return declared.metavar or {"seconds": "S", "bytes": "N"}.get(declared.unit or "", "VALUE")
+    return declared.metavar or {"seconds": "SECONDS", "bytes": "BYTES"}.get(declared.unit or "", "VALUE")
 
 
 def _default(value: object) -> str:
@@ -86,7 +90,7 @@ def main() -> int:
         return 0
     if _SETTINGS.read_text() == page:
         return 0
-    print(f"{_SETTINGS.name} is not what the settings say: run python docs/generate.py", file=sys.stderr)
+    sys.stderr.write(f"{_SETTINGS.name} is not what the settings say: run python docs/generate.py\n")
     return 1
 
 

@@ -22,7 +22,15 @@ from click.core import ParameterSource
 
 from fastserve.errors import SettingsError, StartupError
 from fastserve.logs import configure_logging
-from fastserve.settings import Option, Settings, declared_options, group_title, option_groups, option_name
+from fastserve.settings import (
+    Option,
+    Settings,
+    declared_options,
+    group_title,
+    option_groups,
+    option_name,
+    parse_size,
+)
 from fastserve.supervisor.serve import serve
 from fastserve.version import VERSION, build, interpreter, library
 from fastserve.wire.http1.parsers import fields_parser
@@ -35,7 +43,8 @@ _DEMO_APP = "fastserve.demo:app"
 _THREADS_S = 5.0
 _EPILOG = """
 APP is MODULE:ATTRIBUTE, for example main:app; "demo" is a small application to try. Every option can also be given in
-the environment, as FASTSERVE_PORT for --port, and in pyproject.toml in the table [tool.fastserve], as port.
+the environment, as FASTSERVE_PORT for --port, and in pyproject.toml in the table [tool.fastserve], as port. BYTES may
+have a unit, as in 512K, 64M or 1.5G; units are powers of 1024.
 """
 
 
@@ -134,6 +143,16 @@ class _Lines(click.ParamType):  # type: ignore[type-arg]
     envvar_list_splitter = "\n"
 
 
+class _Size(click.ParamType):  # type: ignore[type-arg]
+    name = "BYTES"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        size = parse_size(str(value))
+        if size is None:
+            self.fail(f"{value!r} is not a size such as 65536, 512K or 1.5G.", param, ctx)
+        return size
+
+
 def _command() -> click.Command:
     """Return the command that serves an application. It returns the options that were given, by name."""
     params: list[click.Parameter] = [click.Argument(["app"], required=False, envvar="FASTSERVE_APP")]
@@ -181,9 +200,14 @@ def _click_option(declared: Option, annotation: Any, default: Any) -> _Option:
         is_flag=kind is click.BOOL,
         multiple=typing.get_origin(annotation) is tuple,
         help=declared.help,
-        metavar=None if kind is click.BOOL or declared.choices else declared.metavar or declared.unit,
+        metavar=None if kind is click.BOOL or declared.choices else _metavar(declared),
         show_default=default not in (None, "", ()),
     )
+
+
+def _metavar(declared: Option) -> str | None:
+    """Return how help names the value; None leaves that to click."""
+    return declared.metavar or (declared.unit.upper() if declared.unit else None)
 
 
 def _click_type(declared: Option, annotation: Any) -> click.ParamType[Any]:
@@ -191,6 +215,8 @@ def _click_type(declared: Option, annotation: Any) -> click.ParamType[Any]:
         return click.Choice(declared.choices)
     if declared.flag == "--workers":
         return _Workers()
+    if declared.unit == "bytes":
+        return _Size()
     alternatives = typing.get_args(annotation) or (annotation,)
     by_type = {bool: click.BOOL, int: click.INT, float: click.FLOAT}
     return next((by_type[each] for each in alternatives if each in by_type), _Lines())

@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
+from decimal import Decimal
 from typing import Any, Literal, cast
 
 from fastserve.addresses import BindAddress, TcpAddress, parse_bind
@@ -68,6 +69,23 @@ def _check(value: Any, declared: Option) -> None:
         raise SettingsError(f"{declared.flag}: {value} is less than {declared.minimum:g}")
     if declared.choices and value not in declared.choices:
         raise SettingsError(f"{declared.flag}: {value!r} is not one of {', '.join(declared.choices)}")
+
+
+_SIZE = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,15})?) ?([KMG])(?:i?B)?", re.ASCII | re.IGNORECASE)
+
+
+def parse_size(text: str) -> int | None:
+    """Return the bytes of a size such as "65536", "512K" or "1.5 GiB"; None when it is not one.
+
+    K, M and G are powers of 1024, however they are written.
+    """
+    try:
+        return int(text)
+    except ValueError:
+        match = _SIZE.fullmatch(text.strip())
+    if match is None:
+        return None
+    return int(Decimal(match[1]) * 1024 ** (1 + "KMG".index(match[2].upper())))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

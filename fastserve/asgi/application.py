@@ -55,8 +55,8 @@ class Application:
         self._observers = observers
         self._context = contextvars.copy_context()
         self._tasks: set[asyncio.Task[Any]] = set()  # those that have not ended at once
+        self._cancelled: set[asyncio.Task[Any]] = set()
         self.running = 0
-        self._is_cancelling = False
         self._became_idle = asyncio.Event()
 
     def open_exchange(self, head: RequestHead, stream: Stream) -> Exchange:
@@ -101,22 +101,29 @@ class Application:
             error = error.split(ClientDisconnected)[1] or ClientDisconnected()
         if isinstance(error, ClientDisconnected):
             return  # Raised by us, and let through as the specification allows.
-        if isinstance(error, asyncio.CancelledError) and self._is_cancelling:
-            return
+        if self._is_cancelled():
+            return  # Whatever it raises now, it is our doing.
         _log.error("Exception in ASGI application", exc_info=error)
+
+    def _is_cancelled(self) -> bool:
+        """Tell whether it is we who have cancelled the call that is running now."""
+        return bool(self._cancelled) and asyncio.current_task() in self._cancelled
 
     def _end_unanswered(self, exchange: Exchange) -> None:
         if exchange.peer_is_gone:
             exchange.abandon()
             return
-        what = "completing" if exchange.status else "starting"
-        _log.error("ASGI callable returned without %s response.", what)
+        if not self._is_cancelled():
+            what = "completing" if exchange.status else "starting"
+            _log.error("ASGI callable returned without %s response.", what)
         exchange.fail()
 
     def _ended(self, exchange: Exchange) -> None:
         self.running -= 1
         if self._tasks:
-            self._tasks.discard(cast("asyncio.Task[Any]", asyncio.current_task()))
+            task = cast("asyncio.Task[Any]", asyncio.current_task())
+            self._tasks.discard(task)
+            self._cancelled.discard(task)
         if not exchange.is_done:
             self.response_sent(exchange)
         if not self.running:
@@ -130,6 +137,6 @@ class Application:
 
     def cancel_all(self) -> None:
         """Cancel the calls that are running."""
-        self._is_cancelling = True
+        self._cancelled |= self._tasks
         for task in self._tasks:
             task.cancel()

@@ -456,14 +456,11 @@ class Fleet:
         silent_s = now - worker.beat_at
         if worker.beat_at + self._times.silent_s <= now:
             self._abort(worker, f"its event loop has been blocked for {silent_s:.1f} seconds", now)
-        elif self._warn_at(worker) > now:
+        elif worker.beat_at + max(self._times.silent_s * _WARN_SHARE, _WARN_LEAST_S) > now:
             worker.is_silent = False
         elif not worker.is_silent:
             worker.is_silent = True
             self._pending.append(Warn(worker.pid, silent_s))
-
-    def _warn_at(self, worker: Worker) -> float:
-        return worker.beat_at + max(self._times.silent_s * _WARN_SHARE, _WARN_LEAST_S)
 
     def _abort(self, worker: Worker, reason: str, now: float) -> None:
         worker.failure = reason
@@ -485,7 +482,7 @@ class Fleet:
         if self._replacing is not None or self._is_paused:
             return
         for slot in self._slots:
-            # Without a worker that is ready, it is about to get one, or has one that is starting, which is as good as new.
+            # Without a worker that is ready it has one that is starting, or gets one: those are as good as new.
             if slot.number in self._to_replace and slot.retry_at <= now and slot.find(State.READY) is not None:
                 self._replacing = slot.number
                 self._pending.append(Spawn(slot.number))
@@ -503,7 +500,10 @@ class Fleet:
         return worker is not None and not worker.is_silent and worker.failure is None
 
     def next_change(self, now: float) -> float:
-        """Return when `plan` may have something new to say though nothing happens; infinity for never."""
+        """Return when `plan` may have something new to say though nothing happens; infinity for never.
+
+        Silence does not count: that a worker is not heard is only known when all have been listened to.
+        """
         times = [self._leave_at, *(slot.retry_at for slot in self._slots)]
         for worker in self.workers:
             times.append(worker.kill_at)
@@ -511,5 +511,4 @@ class Fleet:
                 times.append(worker.since + self._times.boot_s)
             elif worker.failure is None and worker.state is State.READY:
                 times.append(worker.since + self._times.lifetime_s)
-                times += [self._warn_at(worker), worker.beat_at + self._times.silent_s]
         return min((at for at in times if at > now), default=math.inf)

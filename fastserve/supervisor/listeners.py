@@ -12,7 +12,8 @@ import os
 import socket
 import stat
 import sys
-from collections.abc import Collection, Iterator, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -58,9 +59,9 @@ class Group:
     def remove(self, slot: int) -> None:
         """Close the socket of a slot. The kernel moves the last one of the group into its place."""
         self.sockets.pop(slot).close()
-        place = self.order.index(slot)
-        self.order[place] = self.order[-1]
-        self.order.pop()
+        if slot in self.order:  # It is not when it could not listen.
+            self.order[self.order.index(slot)] = self.order[-1]
+            self.order.pop()
 
     def steer(self, ready: Collection[int], cpus: Mapping[int, int] | None) -> None:
         """Let new connections go to slots that are ready, with `cpus` to the one on the CPU where they arrive."""
@@ -70,9 +71,14 @@ class Group:
         if cpus is None:
             program = steering.random_program(indexes)
         else:
-            by_cpu = {cpus[slot]: index for index, slot in enumerate(self.order) if slot in cpus}
-            program = steering.cpu_program(indexes, by_cpu)
+            by_index = {index: cpus[slot] for index, slot in enumerate(self.order) if slot in cpus}
+            program = steering.cpu_program(indexes, by_index)
         steering.attach(next(iter(self.sockets.values())), program)
+
+    def leave_to_kernel(self) -> None:
+        """Let new connections go to any slot, as the kernel hashes them; another server may have steered them."""
+        with contextlib.suppress(OSError):  # There is nothing attached, as a rule.
+            steering.detach(next(iter(self.sockets.values())))
 
     def describe(self) -> dict[str, Any]:
         """Return a description from which another process, which inherits the sockets, makes the same group."""
@@ -82,7 +88,7 @@ class Group:
     @classmethod
     def from_description(cls, content: dict[str, Any]) -> Group:
         """Return the group that another process described."""
-        sockets = {int(slot): socket.socket(fileno=fd) for slot, fd in content["fds"].items()}
+        sockets = {int(slot): _adopt(fd) for slot, fd in content["fds"].items()}
         return cls(content["family"], content["host"], content["port"], sockets, content["order"])
 
 
@@ -90,13 +96,15 @@ class Group:
 class Opened:
     """The sockets of one address of the options.
 
-    url: where it can be reached. shared: sockets of all slots. unix_file: path and inode of a Unix socket.
+    url: where it can be reached. shared: sockets of all slots. unix_file: path and inode of a Unix socket. is_owner:
+    whether that file is ours to remove.
     """
 
     url: str
     groups: list[Group] = field(default_factory=list)
     shared: list[socket.socket] = field(default_factory=list)
     unix_file: tuple[str, int] | None = None
+    is_owner: bool = True
 
     def sockets(self) -> Iterator[socket.socket]:
         """Yield all of them."""
@@ -105,10 +113,10 @@ class Opened:
             yield from group.sockets.values()
 
     def close(self) -> None:
-        """Close them, and remove the file of a Unix socket."""
+        """Close them, and remove the file of a Unix socket if it is ours."""
         for sock in self.sockets():
             sock.close()
-        if self.unix_file is not None:
+        if self.unix_file is not None and self.is_owner:
             path, inode = self.unix_file
             with contextlib.suppress(OSError):
                 if os.stat(path).st_ino == inode:
@@ -124,9 +132,9 @@ class Opened:
     def from_description(cls, content: dict[str, Any]) -> Opened:
         """Return what another process described."""
         groups = [Group.from_description(each) for each in content["groups"]]
-        shared = [socket.socket(fileno=fd) for fd in content["shared"]]
+        shared = [_adopt(fd) for fd in content["shared"]]
         unix_file = content["unix_file"]
-        return cls(content["url"], groups, shared, tuple(unix_file) if unix_file else None)
+        return cls(content["url"], groups, shared, tuple(unix_file) if unix_file else None, is_owner=False)
 
 
 class ListeningSockets:
@@ -136,7 +144,8 @@ class ListeningSockets:
     group, and the kernel spreads the connections over them; Unix and inherited sockets, and with `balance` "shared" all
     of them, are one for all slots. At first there is only slot 0, and TCP sockets are bound but do not listen.
 
-    inherited: what another server described of its sockets, by address; those are taken instead of new ones.
+    inherited: what another server described of its sockets; those are taken instead of new ones. Its Unix
+    sockets stay its own until `take_over`.
 
     Raises:
         BindError: an address cannot be bound.
@@ -145,16 +154,19 @@ class ListeningSockets:
     def __init__(self, settings: BindSettings, balance: str, inherited: Mapping[str, Any] | None = None) -> None:
         self._backlog = settings.backlog
         self._balance = balance
+        self._steering: tuple[Collection[int], Mapping[int, int]] | None = None
         self._opened: dict[str, Opened] = {}
+        taken = {key: Opened.from_description(content) for key, content in (inherited or {}).items()}
         try:
-            for address in settings.addresses:
-                description = (inherited or {}).get(repr(address))
-                self._opened[repr(address)] = (
-                    Opened.from_description(description) if description else self._open(address)
-                )
+            for key, address in _with_keys(settings.addresses):
+                self._opened[key] = taken.pop(key) if key in taken else self._open(address)
         except BaseException:
             self.close()
             raise
+        finally:
+            # Addresses that are not wanted any more: nobody would accept what comes there.
+            for opened in taken.values():
+                opened.close()
 
     def _open(self, address: BindAddress) -> Opened:
         if isinstance(address, TcpAddress):
@@ -218,6 +230,8 @@ class ListeningSockets:
         for group in self._groups():
             if slot in group.sockets:
                 group.remove(slot)
+        if self._steering is not None:
+            self.steer(*self._steering)  # The order has changed.
 
     @property
     def slots(self) -> set[int]:
@@ -238,7 +252,10 @@ class ListeningSockets:
 
     def steer(self, ready: Collection[int], cpus: Mapping[int, int]) -> None:
         """Let new connections go to slots that are ready. cpus: where the workers of the slots are pinned."""
+        self._steering = ready, cpus
         if self._balance not in ("random", "cpu"):
+            for group in self._groups():
+                group.leave_to_kernel()
             return
         try:
             for group in self._groups():
@@ -248,7 +265,7 @@ class ListeningSockets:
             self._balance = "kernel"
 
     def describe(self) -> dict[str, Any]:
-        """Return a description of all, by address, from which another process takes them."""
+        """Return a description of all, by a key for each address, from which another process takes them."""
         return {address: opened.describe() for address, opened in self._opened.items()}
 
     def fds(self) -> list[int]:
@@ -258,12 +275,26 @@ class ListeningSockets:
     def give_away(self) -> None:
         """Leave the files of Unix sockets to the server that has taken over."""
         for opened in self._opened.values():
-            opened.unix_file = None
+            opened.is_owner = False
+
+    def take_over(self) -> None:
+        """Own the files of inherited Unix sockets from now on: the server they come from is about to leave them."""
+        for opened in self._opened.values():
+            opened.is_owner = True
 
     def close(self) -> None:
         """Close all, and remove the files of Unix sockets."""
+        self._steering = None
         for opened in self._opened.values():
             opened.close()
+
+
+def _with_keys(addresses: Iterable[BindAddress]) -> Iterator[tuple[str, BindAddress]]:
+    """Yield the addresses, each with a key of its own: one with port 0 may be there several times."""
+    counts: Counter[BindAddress] = Counter()
+    for address in addresses:
+        counts[address] += 1
+        yield f"{address!r} {counts[address]}", address
 
 
 def listen(sock: socket.socket, backlog: int) -> None:
@@ -329,9 +360,11 @@ def _remove_stale(path: str) -> None:
         if not stat.S_ISSOCK(os.stat(path).st_mode):
             return  # Then bind() says what is wrong.
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            probe.setblocking(False)  # The queue of one that hangs may be full.
             probe.connect(path)
     except ConnectionRefusedError:
-        os.unlink(path)
+        with contextlib.suppress(OSError):  # Then, too.
+            os.unlink(path)
     except OSError:
         return
     else:
@@ -340,7 +373,7 @@ def _remove_stale(path: str) -> None:
 
 def _open_inherited(fd: int) -> socket.socket:
     try:
-        sock = socket.socket(fileno=fd)
+        sock = _adopt(fd)
     except OSError as error:
         raise BindError(f"cannot listen on fd://{fd}: {error.strerror}") from None
     if sock.type != socket.SOCK_STREAM:
@@ -351,6 +384,13 @@ def _open_inherited(fd: int) -> socket.socket:
         return sock
     sock.detach()  # It is not ours to close.
     raise BindError(f"cannot listen on fd://{fd}: {reason}")
+
+
+def _adopt(fd: int) -> socket.socket:
+    """Return a socket that this process was started with; programs that it starts do not get it."""
+    sock = socket.socket(fileno=fd)
+    sock.set_inheritable(False)
+    return sock
 
 
 def _is_connected(sock: socket.socket) -> bool:

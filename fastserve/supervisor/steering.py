@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import socket
 import struct
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 # Of linux/filter.h, linux/bpf_common.h and asm-generic/socket.h; Python has no names for them.
@@ -17,6 +18,7 @@ _SO_ATTACH_REUSEPORT_CBPF = 51
 _SO_DETACH_REUSEPORT_BPF = 68
 _LOAD = 0x20  # BPF_LD | BPF_W | BPF_ABS
 _MODULO = 0x94  # BPF_ALU | BPF_MOD | BPF_K
+_JUMP = 0x05  # BPF_JMP | BPF_JA
 _JUMP_IF_EQUAL = 0x15  # BPF_JMP | BPF_JEQ | BPF_K
 _RETURN = 0x06  # BPF_RET | BPF_K
 _ANCILLARY = 0xFFFFF000  # SKF_AD_OFF
@@ -29,18 +31,28 @@ Instruction = tuple[int, int, int, int]
 
 def random_program(ready: Sequence[int]) -> list[Instruction]:
     """Return a program that takes any of these indexes, of which there is at least one."""
-    return [(_LOAD, 0, 0, _RANDOM), (_MODULO, 0, 0, len(ready)), *_table(dict(enumerate(ready[:-1]))), _give(ready[-1])]
+    *others, last = ready
+    if not others:
+        return [_give(last)]
+    table = [step for number, index in enumerate(others) for step in ((_JUMP_IF_EQUAL, 0, 1, number), _give(index))]
+    return [(_LOAD, 0, 0, _RANDOM), (_MODULO, 0, 0, len(ready)), *table, _give(last)]
 
 
-def cpu_program(ready: Sequence[int], index_by_cpu: Mapping[int, int]) -> list[Instruction]:
-    """Return a program that takes the index of the CPU where the connection arrives, or any if there is none ready."""
-    local = {cpu: index for cpu, index in index_by_cpu.items() if index in ready}
-    return [(_LOAD, 0, 0, _CPU), *_table(local), *random_program(ready)]
+def cpu_program(ready: Sequence[int], cpus: Mapping[int, int]) -> list[Instruction]:
+    """Return a program that takes one of these indexes: any of the CPU where the connection arrives, or any at all.
 
-
-def _table(results: Mapping[int, int]) -> list[Instruction]:
-    """Return what gives the result for the number that was loaded, and goes on when there is none for it."""
-    return [step for number, index in results.items() for step in ((_JUMP_IF_EQUAL, 0, 1, number), _give(index))]
+    cpus: by index; there need not be one for each.
+    """
+    local: defaultdict[int, list[int]] = defaultdict(list)
+    for index in ready:
+        if index in cpus:
+            local[cpus[index]].append(index)
+    program = [(_LOAD, 0, 0, _CPU)]
+    for cpu, indexes in local.items():
+        choice = random_program(indexes)
+        # A condition can only jump over 255 instructions.
+        program += [(_JUMP_IF_EQUAL, 1, 0, cpu), (_JUMP, 0, 0, len(choice)), *choice]
+    return [*program, *random_program(ready)]
 
 
 def _give(index: int) -> Instruction:

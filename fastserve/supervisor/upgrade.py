@@ -57,6 +57,7 @@ def inherit(environ: MutableMapping[str, str]) -> Inheritance | None:
     content = orjson.loads(text)
     channel = socket.socket(fileno=content["channel"])
     channel.setblocking(False)
+    channel.set_inheritable(False)
     return Inheritance(content["pid"], channel, content["addresses"], content["listen_fds"])
 
 
@@ -87,12 +88,16 @@ class Heir:
                 "addresses": addresses,
                 "listen_fds": list(listen_fds),
             }
-            self._process = subprocess.Popen(
-                [sys.executable, *sys.orig_argv[1:]],
-                env={**os.environ, **environment, _VARIABLE: orjson.dumps(content).decode()},
-                pass_fds=[*fds, theirs.fileno()],
-                cwd=folder,
-            )
+            try:
+                self._process = subprocess.Popen(
+                    [sys.executable, *sys.orig_argv[1:]],
+                    env={**os.environ, **environment, _VARIABLE: orjson.dumps(content).decode()},
+                    pass_fds=[*fds, theirs.fileno()],
+                    cwd=folder,
+                )
+            except OSError:
+                self.channel.close()
+                raise
         self.pid = self._process.pid
         self.channel.setblocking(False)
 

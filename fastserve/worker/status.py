@@ -35,7 +35,7 @@ class StatusPaths:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, or pass on (ASGI application)."""
-        path = scope.get("path") if scope["type"] == "http" else None
+        path = scope["path"].removeprefix(scope["root_path"]) if scope["type"] == "http" else None
         if path is not None and path == self._settings.ready_path:
             await _answer(send, *((503, b"stopping\n") if self._is_leaving() else (200, b"ready\n")))
         elif path is not None and path == self._settings.status_path and _is_local(scope):
@@ -47,7 +47,10 @@ class StatusPaths:
 
 def _is_local(scope: Scope) -> bool:
     client = scope["client"]
-    return client is None or ipaddress.ip_address(client[0]).is_loopback
+    if client is None or client[1] is None:
+        return True  # by a Unix socket
+    address = ipaddress.ip_address(client[0])
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
 
 
 async def _answer(send: Send, status: int, body: bytes, content_type: bytes = b"text/plain; charset=utf-8") -> None:

@@ -450,6 +450,50 @@ async def test_all_calls_can_be_cancelled(caplog: pytest.LogCaptureFixture) -> N
     assert errors(caplog) == []
 
 
+@pytest.mark.parametrize("reaction", ["another error", "a group", "re-raised", "returns"])
+async def test_whatever_comes_of_a_cancellation_of_ours_is_not_logged(
+    reaction: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError as error:
+            if reaction == "another error":
+                raise ValueError("no rollback") from error
+            if reaction == "a group":
+                raise BaseExceptionGroup("tasks", [error, ValueError("no rollback")]) from error
+            if reaction == "re-raised":
+                raise
+
+    rig = Rig(app)
+    peer = rig.connect()
+    await answers(peer)
+    rig.application.cancel_all()
+    await rig.application.wait_idle()
+    assert (peer.take(), errors(caplog)) == (FAILED, [])
+
+
+async def test_what_fails_by_itself_before_and_after_others_are_cancelled_is_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    app = PlayedApp()
+    rig = Rig(app)
+    before, cancelled, after = rig.connect(), rig.connect(), rig.connect()
+    await answers(before)
+    await answers(cancelled)
+    app.calls[0].fail(ValueError("before"))
+    await turns()
+    rig.application.cancel_all()
+    await rig.application.wait_idle()
+    await answers(after)
+    app.calls[2].fail(ValueError("after"))
+    await turns()
+    assert errors(caplog) == [
+        "Exception in ASGI application: ValueError('before')",
+        "Exception in ASGI application: ValueError('after')",
+    ]
+
+
 async def test_an_application_that_holds_on_to_its_cancellation_goes_on_running() -> None:
     released = asyncio.Event()
 

@@ -749,6 +749,33 @@ async def test_pipelined_requests_before_a_fin_are_answered_also_to_a_client_tha
     assert rig.state.connections == set()
 
 
+async def test_a_client_that_never_takes_the_response_before_its_pipelined_requests_is_cut_after_its_fin() -> None:
+    app = PlayedApp()
+    rig = Rig(app, timeout_write=20)
+    peer = rig.connect()
+    call = await begin(app, peer, request("/a") + request("/b"))
+    peer.stall(100_000)
+    await call.respond(b"first")
+    peer.end()
+    await rig.pass_time(21)
+    assert (peer.transport.is_aborted(), len(app.calls), rig.state.connections) == (True, 1, set())
+
+
+async def test_a_pipelined_request_that_was_cut_short_by_a_fin_is_refused_when_its_turn_comes() -> None:
+    app = PlayedApp()
+    rig = Rig(app)
+    peer = rig.connect()
+    call = await begin(app, peer, request("/a") + b"GET / HT")
+    peer.stall(100_000)
+    await call.respond(b"first")
+    peer.end()
+    peer.catch_up()
+    await turns()
+    assert len(app.calls) == 1
+    assert peer.received.startswith(response(b"first") + b"HTTP/1.1 400 ")
+    assert rig.state.connections == set()
+
+
 async def test_a_client_that_closes_before_it_has_taken_the_last_response_still_gets_it() -> None:
     app = PlayedApp()
     rig = Rig(app)
@@ -1177,6 +1204,21 @@ async def test_a_client_that_stalls_has_the_time_to_write_for_its_response_whate
     assert peer.transport.is_aborted()
 
 
+async def test_a_lingering_client_that_stalls_and_goes_on_sending_is_cut_when_the_time_to_write_is_over() -> None:
+    app = PlayedApp()
+    rig = Rig(app, timeout_write=40)
+    peer = rig.connect()
+    call = await begin(app, peer, request("/", CLOSE) + b"more")
+    peer.stall(100_000)
+    await call.respond(bytes(100_000))
+    for _ in range(38):  # longer than a client may go on sending that takes its response
+        peer.send(b"more")
+        await rig.pass_time(1)
+    assert not peer.transport.is_aborted()
+    await rig.pass_time(3)
+    assert peer.transport.is_aborted()
+
+
 # Lingering: the last response is out, the client may still be sending.
 
 
@@ -1261,15 +1303,40 @@ async def test_nothing_is_left_of_a_connection_that_is_closed() -> None:
 # When the server stops (RELIABILITY 53).
 
 
-async def test_an_idle_connection_is_closed_at_once_when_the_server_stops() -> None:
-    rig = Rig(reads_nothing)
+async def kept(rig: Rig) -> Peer:
+    """Return the client of a connection that has answered a request, and waits for the next one."""
     peer = rig.connect()
     peer.send(request())
     await turns()
+    assert (peer.take(), peer.phase) == (response(), "WAITING")
+    return peer
+
+
+async def test_a_kept_connection_gets_a_moment_for_a_request_on_its_way_when_the_server_stops() -> None:
+    rig = Rig(reads_nothing)
+    late, silent = await kept(rig), await kept(rig)
     rig.state.keeps_connections = False
-    peer.connection.drain()
-    await turns()
-    assert (peer.received, rig.state.connections) == (response(), set())
+    for peer in (late, silent):
+        peer.connection.drain()
+        assert not peer.transport.is_closing()
+    late.send(request())
+    await rig.pass_time(0.5)
+    assert (late.take(), silent.take()) == (response(b"ok", CLOSE), b"")
+    assert (late.phase, rig.state.connections) == ("LINGERING", {late.connection})
+
+
+async def test_a_connection_may_be_given_time_for_a_last_request() -> None:
+    rig = Rig(reads_nothing)
+    waiting, new, late = await kept(rig), rig.connect(), await kept(rig)
+    rig.state.keeps_connections = False
+    for peer in (waiting, new, late):
+        peer.connection.drain(5.0)
+    await rig.pass_time(4.5)
+    assert rig.state.connections == {peer.connection for peer in (waiting, new, late)}
+    late.send(request())
+    await rig.pass_time(1)
+    assert (late.take(), late.phase) == (response(b"ok", CLOSE), "LINGERING")
+    assert rig.state.connections == {late.connection}
 
 
 async def test_a_request_that_was_sent_in_part_is_cut_at_once_when_the_server_stops() -> None:

@@ -28,6 +28,9 @@ T = TypeVar("T")
 SERVED = "served:app"
 """The application that is there in every folder made by `prepare` (see served.py)."""
 
+FASTSERVE = ("-m", "fastserve")
+"""The arguments for Python that run a server."""
+
 WORKERS = pytest.mark.parametrize("workers", ["1", "2"], ids=["one process", "two workers"])
 """Run a test with and without a parent process; `workers` is for --workers."""
 
@@ -73,11 +76,18 @@ class RunningServer:
     """`python -m fastserve` with these arguments, in a process group of its own.
 
     folder: where it runs, and finds its application. environment: variables besides those of the test run. fds: what it
-    inherits.
+    inherits. runs: what Python runs in place of `-m fastserve`. under: the command that runs Python.
     """
 
     def __init__(
-        self, arguments: Sequence[str], folder: Path, *, environment: Mapping[str, str], fds: Sequence[int]
+        self,
+        arguments: Sequence[str],
+        folder: Path,
+        *,
+        environment: Mapping[str, str],
+        fds: Sequence[int],
+        runs: Sequence[str],
+        under: Sequence[str],
     ) -> None:
         self.folder = folder
         self._stdout = _new_file()
@@ -85,7 +95,7 @@ class RunningServer:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("FASTSERVE_")}
         path = [str(_PACKAGE_ROOT), *inherited.get("PYTHONPATH", "").split(os.pathsep)]
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "fastserve", *arguments],
+            [*under, *runs, *arguments],
             cwd=folder,
             env={**inherited, "PYTHONPATH": os.pathsep.join(filter(None, path)), **environment},
             stdin=subprocess.DEVNULL,
@@ -213,9 +223,14 @@ class Start(Protocol):
     """Starts a server, which is ended with the test."""
 
     def __call__(
-        self, *arguments: str, environment: Mapping[str, str] | None = None, fds: Sequence[int] = ()
+        self,
+        *arguments: str,
+        environment: Mapping[str, str] | None = None,
+        fds: Sequence[int] = (),
+        runs: Sequence[str] = FASTSERVE,
+        under: Sequence[str] = (sys.executable,),
     ) -> RunningServer:
-        """Start `python -m fastserve` with these arguments."""
+        """Start `python -m fastserve` with these arguments (see RunningServer)."""
 
 
 @contextlib.contextmanager
@@ -223,8 +238,14 @@ def starting_servers(folder: Path) -> Iterator[Start]:
     """Give what starts servers in this folder, and end them all afterwards."""
     servers: list[RunningServer] = []
 
-    def start(*arguments: str, environment: Mapping[str, str] | None = None, fds: Sequence[int] = ()) -> RunningServer:
-        server = RunningServer(arguments, folder, environment=environment or {}, fds=fds)
+    def start(
+        *arguments: str,
+        environment: Mapping[str, str] | None = None,
+        fds: Sequence[int] = (),
+        runs: Sequence[str] = FASTSERVE,
+        under: Sequence[str] = (sys.executable,),
+    ) -> RunningServer:
+        server = RunningServer(arguments, folder, environment=environment or {}, fds=fds, runs=runs, under=under)
         servers.append(server)
         return server
 

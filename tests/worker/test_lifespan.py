@@ -359,6 +359,21 @@ async def test_an_application_whose_lifespan_fails_while_it_is_served_has_its_er
     assert f"{EXCEPTION}: ValueError('in the background')" in lines(caplog)
 
 
+async def test_an_application_that_raises_after_it_said_that_its_start_failed_is_not_logged_too(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "lifespan.startup.failed", "message": "no database"})
+        raise ValueError("no database")
+
+    async with lifespan_of(app) as lifespan:
+        with pytest.raises(LifespanError, match="no database"):
+            await lifespan.start()
+        await turns()
+    assert lines(caplog) == ["Waiting for application startup."]
+
+
 # The end.
 
 

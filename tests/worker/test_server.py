@@ -18,7 +18,8 @@ from fastserve.asgi.types import ASGIApp, Receive, Scope, Send
 from fastserve.errors import LifespanError
 from fastserve.settings import Settings
 from fastserve.worker import server as server_module
-from fastserve.worker.server import Server
+from fastserve.worker.scoreboard import Scoreboard, WorkerState
+from fastserve.worker.server import Place, Server
 from tests.doubles import PlayedApp, post, request, turns, until
 
 pytestmark = pytest.mark.usefixtures("loop_factory", "own_logging")
@@ -47,12 +48,17 @@ def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
 class Running:
     """A server that runs, and its clients."""
 
-    def __init__(self, app: ASGIApp, sockets: list[socket.socket], options: dict[str, Any]) -> None:
+    def __init__(
+        self, app: ASGIApp, sockets: list[socket.socket], options: dict[str, Any], place: Place | None = None
+    ) -> None:
         self._address = sockets[0].getsockname()
         self._ready = asyncio.Event()
         self._clients: list[Client] = []
         settings = Settings.from_options({"access_log": False, **options})
-        self.server = Server(app, settings, sockets, on_ready=self._became_ready)
+        self.worn: list[str] = []
+        self.server = Server(
+            app, settings, sockets, place, on_ready=self._became_ready, on_worn=self.worn.append
+        )
         self.times_ready = 0
         self.end = asyncio.ensure_future(self.server.run())
 
@@ -78,8 +84,8 @@ class Running:
 
     async def stop(self) -> None:
         """Stop the server at once, if it still runs, and close the clients."""
-        self.server.stop()
-        self.server.stop()
+        while not self.server.is_forced:
+            self.server.stop_quickly()
         await asyncio.wait((self.end,))
         for client in self._clients:
             client.writer.close()
@@ -119,9 +125,11 @@ class Client:
 
 
 @asynccontextmanager
-async def running(app: ASGIApp, *sockets: socket.socket, **options: Any) -> AsyncIterator[Running]:
+async def running(
+    app: ASGIApp, *sockets: socket.socket, place: Place | None = None, **options: Any
+) -> AsyncIterator[Running]:
     """Run a server until the block ends."""
-    run = Running(app, list(sockets), options)
+    run = Running(app, list(sockets), options, place)
     try:
         await run.wait_ready()
         yield run
@@ -561,7 +569,7 @@ async def test_what_runs_longer_than_the_graceful_time_is_cancelled_and_the_appl
         await run.end
         assert 0.35 < loop.time() - began < 1.0
     assert app.events == ["start", "request", "done", "stop", "stopped"]
-    assert "Cancelling 1 requests: they did not finish within the time for a graceful shutdown." in lines(caplog)
+    assert "Cancelling 1 requests: they did not finish within the time for a shutdown." in lines(caplog)
 
 
 async def test_an_application_that_holds_on_to_its_cancellation_is_left_behind(sock: socket.socket) -> None:
@@ -618,7 +626,7 @@ async def test_the_second_stop_is_quick(sock: socket.socket, caplog: pytest.LogC
         await run.end
         assert loop.time() - began < 0.5
         assert await client.rest() == b""
-    assert lines(caplog)[-1] == "Stopping at once: 1 requests are cut off."
+    assert lines(caplog)[-1] == "Stopped at once: 1 requests are cut off."
 
 
 async def test_the_second_stop_ends_the_wait_for_an_application_that_does_not_stop(sock: socket.socket) -> None:

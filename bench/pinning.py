@@ -1,0 +1,45 @@
+"""`python -m bench.pinning`: what pinning workers to CPUs gains, on all CPUs of this machine.
+
+Two servers, one with `--affinity auto` and one with `off`, one worker for each CPU, measured in turns. The load runs on
+the same CPUs. Ratios are medians over the rounds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+
+import click
+
+from bench.measure import Load, Sample, median, paired_ratio, running, sample
+from bench.servers import SERVERS, Server
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(prog="python -m bench.pinning")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--seconds", type=float, default=3.0, help="of each measurement")
+    options = parser.parse_args()
+    load = Load(seconds=options.seconds)
+    workers = str(len(os.sched_getaffinity(0)))
+    samples: dict[str, list[Sample]] = {"auto": [], "off": []}
+    with contextlib.ExitStack() as stack:
+        started = {}
+        for affinity in samples:
+            command = (*SERVERS["fastserve"].command, "--workers", workers, "--affinity", affinity)
+            started[affinity] = stack.enter_context(running(Server(affinity, command), "bench.apps:plain", None))
+        for _ in range(options.rounds):
+            for affinity, (process, port) in started.items():
+                samples[affinity].append(sample(process, port, load, None))
+    for affinity, of_one in samples.items():
+        seen = median(of_one)
+        click.echo(f"--affinity {affinity}: {seen.requests_per_s:,.0f} requests/s, {seen.cpu_us:.1f} µs of CPU each")
+    gain = 1 / paired_ratio(samples["auto"], samples["off"], "requests_per_s")
+    cpu = paired_ratio(samples["auto"], samples["off"], "cpu_us")
+    click.echo(f"pinned against not: {gain:.2f}x the requests/s, {1 / cpu:.2f}x the CPU time for each")
+
+
+if __name__ == "__main__":
+    main()
