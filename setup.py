@@ -1,0 +1,64 @@
+"""The compiled build of the hot modules, which is optional. All else about the package is in setup.cfg.
+
+FASTSERVE_EXTENSIONS=auto    compile if that is possible; the default
+FASTSERVE_EXTENSIONS=no      do not compile
+FASTSERVE_EXTENSIONS=require fail if it is not possible
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+PACKAGE = Path("fastserve")
+DIRECTIVES = {
+    "language_level": 3,
+    # Types are in the .pxd files: annotations are for people and mypy, and allow subclasses.
+    "annotation_typing": False,
+    "boundscheck": False,
+    "wraparound": False,
+    "initializedcheck": False,
+    "cdivision": True,
+}
+COST = "fastserve is built without its compiled modules: it works the same, at about twice the processor time per request."
+
+
+class BuildHotModules(build_ext):
+    """Compiles the hot modules, and says what it costs when that fails."""
+
+    def run(self) -> None:
+        super().run()
+        missing = [each.name for each in self.extensions if not Path(self.get_ext_fullpath(each.name)).exists()]
+        if missing:
+            print(f"warning: {COST} Not compiled: {', '.join(missing)}.", file=sys.stderr)
+
+
+def extensions() -> list[Extension]:
+    """Return what to compile: every module that has a .pxd, and the native transport on Linux."""
+    wanted = os.environ.get("FASTSERVE_EXTENSIONS", "auto")
+    if wanted not in ("auto", "no", "require"):
+        raise SystemExit(f"FASTSERVE_EXTENSIONS: {wanted!r} is not one of auto, no, require")
+    if wanted == "no" or sys.implementation.name != "cpython":
+        return []
+    from Cython.Build import cythonize
+
+    sources = [path.with_suffix(".py") for path in PACKAGE.rglob("*.pxd") if path.with_suffix(".py").exists()]
+    if sys.platform == "linux":
+        sources += PACKAGE.rglob("*.pyx")
+    found = [
+        Extension(
+            ".".join(source.with_suffix("").parts),
+            [str(source)],
+            optional=wanted == "auto",
+            extra_compile_args=["-O3", "-fno-plt"] if sys.platform == "linux" else [],
+        )
+        for source in sorted(sources)
+    ]
+    return cythonize(found, compiler_directives=DIRECTIVES, build_dir="build/cython")
+
+
+setup(ext_modules=extensions(), cmdclass={"build_ext": BuildHotModules})
