@@ -33,7 +33,7 @@ from fastserve.settings import (
 )
 from fastserve.supervisor.serve import serve
 from fastserve.version import VERSION, build, interpreter, library
-from fastserve.wire.http1.parsers import fields_parser
+from fastserve.wire.http1.parsers import describe_parser, fields_parser
 from fastserve.worker.loops import loop_name
 
 _log = logging.getLogger("fastserve")
@@ -288,6 +288,11 @@ def _file_value(file: Path, key: str, value: Any, param: click.Parameter) -> Any
 
 def _show_version(ctx: click.Context, param: click.Parameter, wanted: bool) -> None:
     if wanted:
-        parts = (interpreter(), library(loop_name("auto")), library(fields_parser("auto").name), build())
+        parts = (interpreter(), library(loop_name("auto")), _describe_parser(), build())
         click.echo(f"fastserve {VERSION} ({', '.join(parts)})")
         ctx.exit()
+
+
+def _describe_parser() -> str:
+    name = fields_parser("auto").name
+    return describe_parser("auto").replace(name, library(name))

@@ -13,7 +13,8 @@ from fastserve.asgi.types import ASGIApp, Message, Receive, Scope, Send
 from fastserve.errors import ProtocolViolation
 from fastserve.net.connection import Connection
 from fastserve.net.deadlines import TICK_S, Deadlines
-from fastserve.net.state import Address, ServerState
+from fastserve.net.state import ServerState
+from fastserve.net.stream import Address
 from fastserve.settings import Settings
 from fastserve.wire.http1.parsers import fields_parser
 from fastserve.wire.http1.protocol import Http1

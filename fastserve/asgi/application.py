@@ -13,7 +13,7 @@ from fastserve.asgi.exchange import Exchange
 from fastserve.asgi.scope import ScopeBuilder
 from fastserve.asgi.types import ASGIApp, Receive, Scope, Send
 from fastserve.errors import ClientDisconnected
-from fastserve.net.state import Stream
+from fastserve.net.stream import Stream
 from fastserve.wire.events import RequestHead
 
 _log = logging.getLogger("fastserve")

@@ -13,13 +13,17 @@ from typing import Any, Protocol
 from fastserve.asgi.types import Message
 
 
+# An iterator at its end stays there.
+_NOTHING: Any = iter(())
+
+
 class Sent:
     """A message that has been sent. One instance serves all."""
 
     __slots__ = ()
 
     def __await__(self) -> Generator[Any, Any, None]:
-        return iter(())  # type: ignore[return-value]
+        return _NOTHING
 
     def send(self, value: Any) -> Any:
         """Be done (coroutine interface)."""

@@ -18,13 +18,13 @@ import asyncio
 import enum
 from collections.abc import Awaitable, Coroutine
 from time import perf_counter
-from typing import Any, Protocol
+from typing import Any
 
 from fastserve.asgi.awaitables import SENT, Received
 from fastserve.asgi.types import Message, Scope
 from fastserve.asgi.waiting import wait_message
 from fastserve.errors import ClientDisconnected, InvalidMessage
-from fastserve.net.state import Stream
+from fastserve.net.stream import Answering, Stream
 from fastserve.wire.events import RequestHead
 
 _ERROR_FIELDS = ((b"content-type", b"text/plain; charset=utf-8"),)
@@ -43,18 +43,22 @@ class Writing(enum.IntEnum):
 _AWAITING_START, _HEAD_HELD, _BODY, _DONE = Writing
 
 
-class Caller(Protocol):
+class Caller:
     """Who calls the application and wants to know of its responses."""
+
+    __slots__ = ()
 
     def call(self, exchange: Exchange) -> None:
         """Call the application for this exchange."""
+        raise NotImplementedError
 
     def response_sent(self, exchange: Exchange) -> None:
         """Take note that the response is complete."""
+        raise NotImplementedError
 
 
-class Exchange:
-    """See net.state.Exchange; and `receive` and `send` for the application.
+class Exchange(Answering):
+    """See net.stream.Answering; and `receive` and `send` for the application.
 
     head: of the request. scope: for the application, which may change it. client: its address. status: of the response,
     0 before there is one. sent_bytes: of its body, as the application gave it. started_at: of the performance counter,
@@ -76,7 +80,6 @@ class Exchange:
         "sent_bytes",
         "started_at",
         "status",
-        "unread_bytes",
     )
 
     def __init__(self, head: RequestHead, scope: Scope, stream: Stream, caller: Caller) -> None:
@@ -97,7 +100,7 @@ class Exchange:
         self.started_at = perf_counter()
 
     def __repr__(self) -> str:
-        return f"<Exchange {self.head.method} {self.head.raw_path!r} {self._writing.name}>"
+        return f"<Exchange {self.head.method} {self.head.raw_path!r} {Writing(self._writing).name}>"
 
     @property
     def is_done(self) -> bool:
@@ -107,23 +110,23 @@ class Exchange:
     # What the connection calls.
 
     def start(self) -> None:
-        """See net.state.Exchange."""
+        """See Answering."""
         self._caller.call(self)
 
     def receive_body(self, data: bytes, last: bool) -> None:
-        """See net.state.Exchange."""
+        """See Answering."""
         self._body.append(data)
         self.unread_bytes += len(data)
         self._more_body = not last
         self._wake()
 
     def peer_closed(self) -> None:
-        """See net.state.Exchange."""
+        """See Answering."""
         self.peer_is_gone = True
         self._wake()
 
     def connection_lost(self) -> None:
-        """See net.state.Exchange."""
+        """See Answering."""
         self._connection_is_lost = True
         self.peer_closed()
 
@@ -201,10 +204,10 @@ class Exchange:
     def _send_body(self, message: Message) -> Awaitable[None]:
         if self._connection_is_lost:
             raise ClientDisconnected("the client disconnected")
-        body = message.get("body", b"")
+        body = message["body"] if "body" in message else b""
         if not isinstance(body, bytes):
             body = _copy(body)
-        last = not message.get("more_body", False)
+        last = not ("more_body" in message and message["more_body"])
         self._stream.send_body(body, last)
         self.sent_bytes += len(body)
         if last:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import quote, unquote_to_bytes
 
-from fastserve.net.state import Stream
+from fastserve.net.stream import Stream
 from fastserve.wire.events import RequestHead
 
 ASGI_VERSION = "3.0"

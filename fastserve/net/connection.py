@@ -15,8 +15,8 @@ from collections.abc import Coroutine, Iterable
 from typing import Any, cast
 
 from fastserve.errors import ProtocolViolation
-from fastserve.net.deadlines import NO_BUCKET
-from fastserve.net.state import Address, Exchange, ServerState
+from fastserve.net.state import ServerState
+from fastserve.net.stream import Address, Answering, Stream
 from fastserve.net.waiting import wait_writable
 from fastserve.wire.events import BodyData, Event, Field, RequestHead
 
@@ -45,7 +45,7 @@ class Phase(enum.IntEnum):
 _RECEIVING, _SERVING, _DISCARDING, _WAITING, _LINGERING, _CLOSED = Phase
 
 
-class Connection:
+class Connection(Stream):
     """One accepted connection, and the stream of the exchange that it carries at the time."""
 
     __slots__ = (
@@ -64,20 +64,15 @@ class Connection:
         "_unsent_seen",
         "_unsent_until",
         "_wire",
-        "bucket",
-        "client",
-        "deadline",
-        "is_writable",
-        "scheme",
-        "server",
     )
 
     def __init__(self, state: ServerState) -> None:
+        Stream.__init__(self)
         self._state = state
         self._wire = state.new_wire()
         self._response = self._wire.response
         self._phase = _RECEIVING
-        self._exchange: Exchange | None = None
+        self._exchange: Answering | None = None
         self._head_is_sent = False  # of the response at hand
         self._awaits_continue = False  # the client holds the body back until it gets 100 (Continue)
         self._is_pumping = False
@@ -87,15 +82,9 @@ class Connection:
         self._unsent_seen = 0  # how much was unsent when last looked at
         self._unsent_until = 0.0  # when the client must have taken some of that
         self._changed: asyncio.Event | None = None  # set when it becomes writable or closed, for those who wait
-        self.is_writable = True
-        self.scheme = "http"
-        self.client: Address | None = None
-        self.server: Address | None = None
-        self.deadline = math.inf
-        self.bucket = NO_BUCKET
 
     def __repr__(self) -> str:
-        return f"<Connection {self.client} {self._phase.name}>"
+        return f"<Connection {self.client} {Phase(self._phase).name}>"
 
     # What the transport calls.
 
@@ -124,7 +113,7 @@ class Connection:
         if self._exchange is not None:
             self._exchange.peer_closed()
         if self._phase == _WAITING and not self.is_writable:
-            return self._wire.unread_bytes > 0  # Requests that wait until the client has taken what it has coming.
+            return self._wire.count_unread() > 0  # Requests that wait until the client has taken what it has coming.
         return self._phase == _SERVING
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -210,7 +199,7 @@ class Connection:
             self._resume_reading()
         if self._is_pumping:
             return
-        if self._wire.unread_bytes:
+        if self._wire.count_unread():
             # In a turn of its own: the application of the request before may still be running, inside send().
             self._state.loop.call_soon(self._pump)
         else:
@@ -228,8 +217,8 @@ class Connection:
     def _await_request(self) -> None:
         """Set the deadline for the next request: to begin, or to go on if it has begun."""
         if not self.is_writable:
-            self._watch_reading(self._wire.unread_bytes)  # The deadline is that for writing.
-        elif not self._wire.is_idle:
+            self._watch_reading(self._wire.count_unread())  # The deadline is that for writing.
+        elif not self._wire.is_idle():
             self._phase = _RECEIVING
             self._state.deadlines.set(self, self._state.timeouts.head_s)
         elif self._wire.is_ended:
@@ -242,7 +231,7 @@ class Connection:
         assert self._exchange is not None
         unread = self._exchange.unread_bytes
         if self._wire.is_complete:
-            unread += self._wire.unread_bytes  # Before that, they are framing that is not complete.
+            unread += self._wire.count_unread()  # Before that, they are framing that is not complete.
         self._watch_reading(unread)
         if self.is_writable:
             is_awaited = self._is_reading and not self._wire.is_complete and not self._awaits_continue
@@ -271,7 +260,7 @@ class Connection:
             self._state.deadlines.set(self, left_s)
         elif unsent or self._phase >= _LINGERING:
             self._transport.abort()
-        elif self._phase == _WAITING or (self._phase == _RECEIVING and self._wire.is_idle):
+        elif self._phase == _WAITING or (self._phase == _RECEIVING and self._wire.is_idle()):
             self._close()
         elif self._phase == _DISCARDING:
             self._linger()
@@ -284,7 +273,7 @@ class Connection:
         self._unsent_seen = unsent
         self._unsent_until = self._state.deadlines.now + self._state.timeouts.write_s
 
-    # What the exchange calls (see net.state.Stream).
+    # What the exchange calls (see net.stream).
 
     def start_response(self, status: int, fields: Iterable[Field]) -> None:
         """See Stream."""
@@ -332,8 +321,8 @@ class Connection:
         if not self._state.keeps_connections or self._awaits_continue:
             return True
         if wire.is_complete:
-            return wire.is_ended and not wire.unread_bytes
-        return last and (wire.body_bytes_left or 0) > _DISCARD_BYTES
+            return wire.is_ended and not wire.count_unread()
+        return last and (wire.body_bytes_left() or 0) > _DISCARD_BYTES
 
     def _end_response(self) -> None:
         self._exchange = None
@@ -341,7 +330,7 @@ class Connection:
             self._close_after_response()
         elif self._wire.is_complete:
             self._next_request()
-        elif (self._wire.body_bytes_left or 0) > _DISCARD_BYTES:
+        elif (self._wire.body_bytes_left() or 0) > _DISCARD_BYTES:
             self._linger()
         else:
             self._phase = _DISCARDING
@@ -357,7 +346,7 @@ class Connection:
 
         idle_s: how long a connection may stay without an exchange, in seconds; a moment in any case.
         """
-        if self._phase == _WAITING or (self._phase == _RECEIVING and self._wire.is_idle):
+        if self._phase == _WAITING or (self._phase == _RECEIVING and self._wire.is_idle()):
             self._state.deadlines.set(self, max(_LAST_LOOK_S, idle_s))
         elif self._phase == _RECEIVING and not idle_s:
             self._close()
@@ -379,7 +368,7 @@ class Connection:
         return self._changed
 
     def _close_after_response(self) -> None:
-        if self._wire.is_complete and self._wire.is_last_request and not self._wire.unread_bytes:
+        if self._wire.is_complete and self._wire.is_last_request() and not self._wire.count_unread():
             self._close()
         else:
             self._linger()

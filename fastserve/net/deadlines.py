@@ -7,27 +7,31 @@ into a later one when that bucket comes up.
 from __future__ import annotations
 
 import math
-from typing import Protocol
-
 TICK_S = 0.25
 """Seconds between two ticks, and so the precision of every deadline."""
 
 NO_BUCKET = 2**62
 """The bucket of those that are in none."""
 
+_TICK_S = TICK_S
 
-class Watched(Protocol):
+
+class Watched:
     """Something that has a deadline.
 
     deadline: when it wants to be told, in seconds of the monotonic clock; infinity for never.
     bucket: where Deadlines keeps it; NO_BUCKET at first, and only Deadlines changes it.
     """
 
-    deadline: float
-    bucket: int
+    __slots__ = ("bucket", "deadline")
+
+    def __init__(self) -> None:
+        self.deadline = math.inf
+        self.bucket = NO_BUCKET
 
     def pass_deadline(self) -> None:
         """Act: the deadline is over. A further one must be set anew."""
+        raise NotImplementedError
 
 
 class Deadlines:
@@ -46,7 +50,7 @@ class Deadlines:
     def set(self, watched: Watched, seconds: float) -> None:
         """Give `watched` a deadline so many seconds from now; infinity takes it away."""
         watched.deadline = at = self.now + seconds
-        if at < watched.bucket * TICK_S - TICK_S:
+        if at < watched.bucket * _TICK_S - _TICK_S:
             self._move(watched)
 
     def forget(self, watched: Watched) -> None:

@@ -1,90 +1,22 @@
-"""What the connections of one worker share, and what they see of the layer above."""
+"""What the connections of one worker share."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any
 
 from fastserve.errors import ProtocolViolation
 from fastserve.net.deadlines import Deadlines
+from fastserve.net.stream import Address, Answering, Stream
+from fastserve.net.waiting import wait_no_connections
 from fastserve.settings import ConnectionLimits, Timeouts
-from fastserve.wire.events import Field, RequestHead
+from fastserve.wire.events import RequestHead
 from fastserve.wire.http1.protocol import Http1
 
 if TYPE_CHECKING:
     from fastserve.net.connection import Connection
 
-Address: TypeAlias = tuple[str, int | None]
-"""(host, port), or (path, None) of a Unix socket."""
-
-
-class Exchange(Protocol):
-    """One request and its response, as a connection sees them. The layer above implements it.
-
-    unread_bytes: bytes of the request body that were received and not yet taken by the application.
-    """
-
-    unread_bytes: int
-
-    def start(self) -> None:
-        """Call the application. It may have answered completely before this returns."""
-
-    def receive_body(self, data: bytes, last: bool) -> None:
-        """Take the next part of the request body; `last` tells that it is complete."""
-
-    def peer_closed(self) -> None:
-        """Take note that the client sends nothing more; it may still be reading."""
-
-    def connection_lost(self) -> None:
-        """Take note that nothing can be sent any more."""
-
-
-class Stream(Protocol):
-    """What carries one exchange, as the exchange sees it: an HTTP/1 connection.
-
-    client, server: the addresses of both ends; client is None for a Unix socket. scheme: "http" or "https".
-    is_writable: the peer keeps up; while it is False, nothing more should be sent.
-    """
-
-    client: Address | None
-    server: Address | None
-    scheme: str
-    is_writable: bool
-
-    def start_response(self, status: int, fields: Iterable[Field]) -> None:
-        """Take the start of the response and hold it back; until the first `send_body` another may replace it.
-
-        Raises:
-            InvalidResponse: the status or a field is wrong.
-        """
-
-    def send_body(self, body: bytes, last: bool) -> None:
-        """Send the next part of the body; `last` ends the response.
-
-        Raises:
-            InvalidResponse: the body does not have the length that was declared. Nothing of it is sent.
-        """
-
-    def wait_writable(self) -> Coroutine[Any, Any, None]:
-        """Return a coroutine that waits until the peer keeps up again.
-
-        Raises:
-            ClientDisconnected: it is gone.
-        """
-
-    def ask_for_body(self) -> None:
-        """Take note that the application waits for the request body; the client may be waiting for that."""
-
-    def resume_reading(self) -> None:
-        """Read on, if that had stopped because too much was unread."""
-
-    def abort(self) -> None:
-        """Close without completing the response, so that the client can tell."""
-
-
-@dataclass(slots=True, kw_only=True)
 class ServerState:
     """Shared by all connections of a worker, and changed only in its event loop.
 
@@ -93,29 +25,52 @@ class ServerState:
     when the worker is about to stop. coming: connections that are accepted and not yet among `connections`.
     """
 
-    loop: asyncio.AbstractEventLoop
-    timeouts: Timeouts
-    limits: ConnectionLimits
-    deadlines: Deadlines
-    new_wire: Callable[[], Http1]
-    open_exchange: Callable[[RequestHead, Stream], Exchange]
-    log_refusal: Callable[[Address | None, ProtocolViolation], None]
-    keeps_connections: bool = True
-    connections: set[Connection] = field(default_factory=set)
-    coming: int = 0
-    _space_waiters: list[Callable[[], None]] = field(default_factory=list)
+    __slots__ = (
+        "_space_waiters",
+        "coming",
+        "connections",
+        "deadlines",
+        "keeps_connections",
+        "limits",
+        "log_refusal",
+        "loop",
+        "new_wire",
+        "open_exchange",
+        "timeouts",
+    )
+
+    def __init__(
+        self,
+        *,
+        loop: asyncio.AbstractEventLoop,
+        timeouts: Timeouts,
+        limits: ConnectionLimits,
+        deadlines: Deadlines,
+        new_wire: Callable[[], Http1],
+        open_exchange: Callable[[RequestHead, Stream], Answering],
+        log_refusal: Callable[[Address | None, ProtocolViolation], None],
+        keeps_connections: bool = True,
+    ) -> None:
+        self.loop = loop
+        self.timeouts = timeouts
+        self.limits = limits
+        self.deadlines = deadlines
+        self.new_wire = new_wire
+        self.open_exchange = open_exchange
+        self.log_refusal = log_refusal
+        self.keeps_connections = keeps_connections
+        self.connections: set[Connection] = set()
+        self.coming = 0
+        self._space_waiters: list[Callable[[], None]] = []
 
     def has_space(self) -> bool:
         """Tell whether one more connection may be accepted."""
         most = self.limits.connections
         return most is None or len(self.connections) + self.coming < most
 
-    async def wait_no_connections(self) -> None:
-        """Wait until every connection has closed."""
-        while self.connections:
-            closed = asyncio.Event()
-            self.when_space(closed.set)
-            await closed.wait()
+    def wait_no_connections(self) -> Coroutine[Any, Any, None]:
+        """Return a coroutine that waits until every connection has closed."""
+        return wait_no_connections(self)
 
     def when_space(self, callback: Callable[[], None]) -> None:
         """Call back as soon as a connection has closed."""

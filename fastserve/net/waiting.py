@@ -1,10 +1,9 @@
-"""The one place below the application where something is awaited. Never compiled: compiled coroutines are not what
-`inspect.iscoroutine` knows.
-"""
+"""Where the layer of connections waits. Never compiled: compiled coroutines are not what `inspect.iscoroutine` knows."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Sized
 from typing import Protocol
 
 from fastserve.errors import ClientDisconnected
@@ -33,3 +32,22 @@ async def wait_writable(target: Writable) -> None:
         await target.change().wait()
     if target.is_closed:
         raise ClientDisconnected("the client disconnected")
+
+
+class Space(Protocol):
+    """Something that keeps connections, and tells when one has closed."""
+
+    @property
+    def connections(self) -> Sized:
+        """Those that there are."""
+
+    def when_space(self, callback: Callable[[], None]) -> None:
+        """Call back as soon as a connection has closed."""
+
+
+async def wait_no_connections(space: Space) -> None:
+    """Wait until every connection has closed."""
+    while space.connections:
+        closed = asyncio.Event()
+        space.when_space(closed.set)
+        await closed.wait()

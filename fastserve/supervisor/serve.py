@@ -21,7 +21,7 @@ from fastserve.supervisor.pidfile import PidFile
 from fastserve.supervisor.systemd import Notifier, listen_fds
 from fastserve.supervisor.upgrade import Heir, Inheritance, inherit
 from fastserve.version import VERSION, build, interpreter
-from fastserve.wire.http1.parsers import fields_parser
+from fastserve.wire.http1.parsers import describe_parser
 from fastserve.worker.apploader import load_app
 from fastserve.worker.loops import loop_name
 from fastserve.worker.owner import Person
@@ -155,7 +155,7 @@ def _preload(settings: Settings) -> Callable[[], ASGIApp]:
 
 def _announce(settings: Settings, workers: str) -> None:
     loop = loop_name(settings.processes.loop)
-    parser = fields_parser(settings.http.http).name
+    parser = describe_parser(settings.http.http)
     name = settings.app.app
     _log.info("fastserve %s: %s, %s, %s, %s, %s, %s", VERSION, name, workers, loop, parser, build(), interpreter())
 

@@ -1,15 +1,13 @@
-"""What a wire tells its connection. These types cross the compiled boundary, so they are never compiled."""
+"""What a wire tells its connection."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TypeAlias
 
 Field: TypeAlias = tuple[bytes, bytes]
 """A header or trailer field: (name, value). Names that come from a wire are lower-case."""
 
 
-@dataclass(slots=True)
 class RequestHead:
     """A complete and valid request head.
 
@@ -24,28 +22,79 @@ class RequestHead:
     expects_continue: it waits for a 100 (Continue) before it sends the body (RFC 9110 §10.1.1).
     """
 
-    method: str
-    raw_path: bytes
-    query: bytes
-    http_version: str
-    authority: bytes | None
-    fields: list[Field]
-    content_length: int | None = 0
-    keep_alive: bool = True
-    expects_continue: bool = False
+    __slots__ = (
+        "authority",
+        "content_length",
+        "expects_continue",
+        "fields",
+        "http_version",
+        "keep_alive",
+        "method",
+        "query",
+        "raw_path",
+    )
+
+    def __init__(
+        self,
+        method: str,
+        raw_path: bytes,
+        query: bytes,
+        http_version: str,
+        authority: bytes | None,
+        fields: list[Field],
+        content_length: int | None = 0,
+        keep_alive: bool = True,
+        expects_continue: bool = False,
+    ) -> None:
+        self.method = method
+        self.raw_path = raw_path
+        self.query = query
+        self.http_version = http_version
+        self.authority = authority
+        self.fields = fields
+        self.content_length = content_length
+        self.keep_alive = keep_alive
+        self.expects_continue = expects_continue
 
     @property
     def has_body(self) -> bool:
         """Whether BodyData events follow."""
         return self.content_length != 0
 
+    def _key(self) -> tuple[object, ...]:
+        return (
+            self.method,
+            self.raw_path,
+            self.query,
+            self.http_version,
+            self.authority,
+            self.fields,
+            self.content_length,
+            self.keep_alive,
+            self.expects_continue,
+        )
 
-@dataclass(slots=True)
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, RequestHead) and self._key() == other._key()
+
+    def __repr__(self) -> str:
+        return f"RequestHead{self._key()!r}"
+
+
 class BodyData:
     """The next bytes of the request body, with the transfer coding removed. The last event of a body says so."""
 
-    data: bytes
-    is_last: bool
+    __slots__ = ("data", "is_last")
+
+    def __init__(self, data: bytes, is_last: bool) -> None:
+        self.data = data
+        self.is_last = is_last
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, BodyData) and self.data == other.data and self.is_last == other.is_last
+
+    def __repr__(self) -> str:
+        return f"BodyData({self.data!r}, is_last={self.is_last})"
 
 
 Event: TypeAlias = RequestHead | BodyData

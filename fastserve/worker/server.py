@@ -22,9 +22,10 @@ from fastserve.asgi.types import ASGIApp
 from fastserve.errors import BindError, ProtocolViolation
 from fastserve.net.deadlines import TICK_S, Deadlines
 from fastserve.net.listener import Listener
-from fastserve.net.state import Address, ServerState
+from fastserve.net.state import ServerState
+from fastserve.net.stream import Address
 from fastserve.settings import Settings
-from fastserve.wire.http1.parsers import fields_parser
+from fastserve.wire.http1.parsers import fields_parser, head_reader
 from fastserve.wire.http1.protocol import Http1
 from fastserve.wire.http1.response import ResponseDefaults
 from fastserve.worker.lifespan import Lifespan
@@ -109,12 +110,13 @@ class Server:
         )
         self._refreshed_at = 0
         parser = fields_parser(settings.http.http)
+        reader = head_reader(settings.http.http, settings.requests)
         self._state = ServerState(
             loop=loop,
             timeouts=settings.timeouts,
             limits=settings.connections,
             deadlines=Deadlines(loop.time()),
-            new_wire=lambda: Http1(parser, settings.requests, self._defaults),
+            new_wire=lambda: Http1(parser, settings.requests, self._defaults, reader),
             open_exchange=self._application.open_exchange,
             log_refusal=_log_refusal,
             keeps_connections=settings.timeouts.keep_alive_s > 0,

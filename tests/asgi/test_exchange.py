@@ -13,7 +13,7 @@ from fastserve.asgi.awaitables import SENT
 from fastserve.asgi.exchange import Exchange, Writing
 from fastserve.asgi.types import Message
 from fastserve.errors import ApplicationError, ClientDisconnected, InvalidMessage, InvalidResponse
-from fastserve.net.state import Address
+from fastserve.net.stream import Stream
 from fastserve.wire.events import Field, RequestHead
 from tests.doubles import CLIENT, SERVER, turns
 
@@ -23,14 +23,13 @@ LAST: Message = {"type": "http.response.body", "body": b"last"}
 DISCONNECT: Message = {"type": "http.disconnect"}
 
 
-class PlayedStream:
+class PlayedStream(Stream):
     """A stream that keeps what it is told. refuses: what it raises instead, once."""
 
     def __init__(self) -> None:
-        self.client: Address | None = CLIENT
-        self.server: Address | None = SERVER
-        self.scheme = "http"
-        self.is_writable = True
+        super().__init__()
+        self.client = CLIENT
+        self.server = SERVER
         self.told: list[Any] = []
         self.refuses: Exception | None = None
 

@@ -7,23 +7,16 @@ from typing import Any
 import pytest
 
 from fastserve.asgi.scope import ScopeBuilder, decode_path
-from fastserve.net.state import Address, Stream
+from fastserve.net.stream import Address, Stream
 from fastserve.wire.events import RequestHead
 from tests.doubles import CLIENT, SERVER, PlayedApp, Rig, post, request, turns
 
 
 def stream(client: Address | None = CLIENT, server: Address | None = SERVER) -> Stream:
     """Return the stream of a request from these addresses."""
-
-    class Addressed:
-        """A stream of which only the addresses matter."""
-
-        scheme = "http"
-
-    made: Any = Addressed()
+    made = Stream()
     made.client, made.server = client, server
-    typed: Stream = made
-    return typed
+    return made
 
 
 def head(raw_path: bytes = b"/", query: bytes = b"", **more: Any) -> RequestHead:

@@ -11,19 +11,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastserve.net.deadlines import NO_BUCKET, TICK_S, Deadlines
+from fastserve.net.deadlines import TICK_S, Deadlines, Watched
 
 START = 1000.0
 
 
-class Watch:
+class Watch(Watched):
     """Something with a deadline. told: when it was told that it is over."""
 
     def __init__(self, deadlines: Deadlines, then: Callable[[], None] = lambda: None) -> None:
         self._deadlines = deadlines
         self._then = then
-        self.deadline = math.inf
-        self.bucket = NO_BUCKET
+        super().__init__()
         self.told: list[float] = []
 
     def pass_deadline(self) -> None:

@@ -14,11 +14,13 @@ from itertools import pairwise
 from fastserve.errors import ProtocolViolation
 from fastserve.settings import RequestLimits
 from fastserve.wire.events import Event, Field, RequestHead
+from fastserve.wire.http1.head import HeadReader
 from fastserve.wire.http1.parsers import fields_parser
 from fastserve.wire.http1.protocol import Http1
 from fastserve.wire.http1.response import ResponseDefaults
 
-PARSERS = ("httptools", "h11")
+PARSERS = ("httptools", "h11", "own reader")
+"""Values of `--http`; the last one is what "auto" stands for in a compiled build."""
 NO_LIMITS_REACHED = RequestLimits()
 
 
@@ -91,8 +93,8 @@ class Peer:
         if self.refusal is not None:
             return Transcript(messages, self.refusal.status)
         if self.wire.is_complete:
-            return Transcript(messages, Ending.LAST, self.wire.unread_bytes)
-        return Transcript(messages, Ending.IDLE if self.wire.is_idle else Ending.INCOMPLETE)
+            return Transcript(messages, Ending.LAST, self.wire.count_unread())
+        return Transcript(messages, Ending.IDLE if self.wire.is_idle() else Ending.INCOMPLETE)
 
     def _pull(self) -> None:
         try:
@@ -100,7 +102,7 @@ class Peer:
                 self._note(event)
                 if self.wire.is_complete:
                     assert self.wire.next_event() is None, "an event behind the end of a message"
-                    self.ends.append(self.delivered - self.wire.unread_bytes)
+                    self.ends.append(self.delivered - self.wire.count_unread())
                     if not self.messages[-1].head.keep_alive:
                         return
                     self.wire.start_next_message()
@@ -121,7 +123,8 @@ class Peer:
 
 def new_wire(parser: str, limits: RequestLimits = NO_LIMITS_REACHED) -> Http1:
     """Return a wire as a worker makes it, with no default response fields."""
-    return Http1(fields_parser(parser), limits, ResponseDefaults(server=None, date=False))
+    reader = HeadReader(limits) if parser == "own reader" else None
+    return Http1(fields_parser(parser), limits, ResponseDefaults(server=None, date=False), reader)
 
 
 def read_pieces(

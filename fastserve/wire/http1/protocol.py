@@ -18,6 +18,7 @@ from fastserve.settings import RequestLimits
 from fastserve.wire.events import BodyData, Event, Field, RequestHead
 from fastserve.wire.http1.chunked import ChunkedBody
 from fastserve.wire.http1.fields import FieldsParser, SectionReader, are_clean_lines, split_fields
+from fastserve.wire.http1.head import HeadReader
 from fastserve.wire.http1.request import add_fields, parse_request_line
 from fastserve.wire.http1.response import ResponseDefaults, ResponseEncoder
 
@@ -46,6 +47,7 @@ _COMPLETE = Reading.COMPLETE
 class Http1:
     """The wire of HTTP/1.x. One for each connection.
 
+    head_reader: reads what it can of request heads; the rest, or everything without it, goes to the fields parser.
     response: encodes what goes the other way. is_ended: the peer has sent its last byte.
     is_complete: the request at hand has been read to its end.
     """
@@ -58,6 +60,7 @@ class Http1:
         "_fields",
         "_fields_parser",
         "_head",
+        "_head_reader",
         "_left",
         "_limits",
         "_reading",
@@ -68,8 +71,15 @@ class Http1:
         "response",
     )
 
-    def __init__(self, fields_parser: FieldsParser, limits: RequestLimits, defaults: ResponseDefaults) -> None:
+    def __init__(
+        self,
+        fields_parser: FieldsParser,
+        limits: RequestLimits,
+        defaults: ResponseDefaults,
+        head_reader: HeadReader | None = None,
+    ) -> None:
         self._fields_parser = fields_parser
+        self._head_reader = head_reader
         self._limits = limits
         self.response = ResponseEncoder(defaults)
         self._section = SectionReader()
@@ -90,24 +100,20 @@ class Http1:
         self._skipped_line = False
         self.is_complete = False
 
-    @property
     def is_idle(self) -> bool:
-        """Whether nothing of a request has come yet."""
+        """Tell whether nothing of a request has come yet."""
         return self._reading == _REQUEST_LINE and self._at == len(self._buffer)
 
-    @property
     def is_last_request(self) -> bool:
-        """Whether the client has said that no request follows the one at hand, or cannot send one any more."""
+        """Tell whether the client has said that no request follows the one at hand, or cannot send one any more."""
         return self.is_ended or self._head is None or not self._head.keep_alive
 
-    @property
-    def unread_bytes(self) -> int:
-        """How many bytes came that no event has used yet."""
+    def count_unread(self) -> int:
+        """Return how many bytes came that no event has used yet."""
         return len(self._buffer) - self._at
 
-    @property
     def body_bytes_left(self) -> int | None:
-        """How much of the request body is still to come; None when it is chunked and has not ended."""
+        """Return how much of the request body is still to come; None when it is chunked and has not ended."""
         return None if self._reading == _CHUNKED else self._left
 
     def receive_data(self, data: bytes) -> None:
@@ -131,6 +137,10 @@ class Http1:
         event: Event | None = None
         if self._at < len(self._buffer):
             if self._reading == _REQUEST_LINE:
+                if self._head_reader is not None:
+                    event = self._read_plain_head(self._head_reader)
+                    if event is not None:
+                        return event
                 self._read_request_line()
             if self._reading == _FIELDS:
                 event = self._read_fields()
@@ -138,7 +148,7 @@ class Http1:
                 event = self._read_body()
             elif self._reading == _CHUNKED:
                 event = self._read_chunked()
-        if event is None and self.is_ended and not self.is_idle and not self.is_complete:
+        if event is None and self.is_ended and not self.is_idle() and not self.is_complete:
             raise ProtocolViolation("the client closed in the middle of a request")
         return event
 
@@ -148,6 +158,27 @@ class Http1:
         return self.response.encode_refusal(violation, head)
 
     # Reading.
+
+    def _read_plain_head(self, reader: HeadReader) -> RequestHead | None:
+        """Return the next head if it is a plain one that is there as a whole. If not, nothing has happened."""
+        buffer = self._buffer
+        head = reader.read_line(buffer, self._at)
+        if head is None:
+            return None
+        at = reader.end
+        if self._block and buffer.startswith(self._block, at) and head.http_version == "1.1":
+            head.fields = self._fields.copy()
+            end = at + len(self._block)
+        elif reader.read_fields(head, buffer, at):
+            end = reader.end
+            self._remember(buffer[at:end], head)
+        else:
+            return None
+        self._head = head
+        self._at = end
+        self._expect_body(head.content_length)
+        self.response.begin(head)
+        return head
 
     def _read_request_line(self) -> None:
         buffer, at = self._buffer, self._at

@@ -22,6 +22,9 @@ _OWN_OPTIONS = (b"close", b"keep-alive")
 # How many fields are remembered in encoded form, and up to which length of their value.
 _MOST_KNOWN = 1024
 _LONGEST_KNOWN = 256
+# Lengths whose lines are ready.
+_LENGTHS_READY = 2048
+_LENGTH_LINES = [b"content-length: %d\r\n" % length for length in range(_LENGTHS_READY)]
 # Up to this size a body is joined to what goes before it; beyond, copying costs more than another piece.
 _JOIN_BYTES = 64 * 1024
 
@@ -73,7 +76,7 @@ class ResponseDefaults:
 
     def block_without(self, names: Iterable[bytes]) -> bytes:
         """Return the default fields except those that a response sets itself."""
-        return b"".join(line for name, line in self._lines if name not in names)
+        return b"".join([line for name, line in self._lines if name not in names])
 
     def role(self, name: bytes) -> Role:
         """Return what a field name, in lower case, means."""
@@ -146,10 +149,10 @@ class ResponseEncoder:
         Raises:
             InvalidResponse: the status or a field is wrong. The start that was held before is lost.
         """
-        self._status = status
         self._declared = self._replaced = self._held = None
         self._asks_to_close = False
         lines = [_status_line(status), b""]
+        self._status = status
         known_lines = self._defaults.known_lines
         try:
             for name, value in fields:
@@ -190,8 +193,9 @@ class ResponseEncoder:
 
     def _merge_connection(self, value: bytes) -> bytes:
         options = [option.strip(b" \t") for option in value.split(b",")]
-        self._asks_to_close |= any(option.lower() == b"close" for option in options)
-        others = b", ".join(option for option in options if option.lower() not in _OWN_OPTIONS)
+        if b"close" in [option.lower() for option in options]:
+            self._asks_to_close = True
+        others = b", ".join([option for option in options if option.lower() not in _OWN_OPTIONS])
         return b"connection: %b\r\n" % others if others else b""
 
     def encode_body(self, body: bytes, last: bool) -> list[bytes]:
@@ -243,7 +247,7 @@ class ResponseEncoder:
         if declared is not None:
             self._left = _left_after(declared, body, last)
             self._framing = _LENGTH
-            return b"content-length: %d\r\n" % declared
+            return _length_line(declared)
         if self._is_http10():
             self._framing = _CLOSE
             return b""
@@ -260,7 +264,7 @@ class ResponseEncoder:
         declared = self._declared
         if declared is None and body and last and self._status != 304:
             declared = len(body)
-        return b"" if declared is None else b"content-length: %d\r\n" % declared
+        return b"" if declared is None else _length_line(declared)
 
     def _is_http10(self) -> bool:
         return self._head is not None and self._head.http_version == "1.0"
@@ -286,6 +290,10 @@ def _status_line(status: int) -> bytes:
     if not isinstance(status, int) or not 100 <= status <= 999:
         raise InvalidResponse(f"invalid response status {status!r}")
     return _STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status
+
+
+def _length_line(length: int) -> bytes:
+    return _LENGTH_LINES[length] if length < _LENGTHS_READY else b"content-length: %d\r\n" % length
 
 
 def _left_after(left: int, body: bytes, last: bool) -> int:

@@ -1,0 +1,43 @@
+cimport cython
+
+from fastserve.net.stream cimport Answering, Stream
+from fastserve.wire.events cimport RequestHead
+
+cdef int _AWAITING_START, _HEAD_HELD, _BODY, _DONE
+
+
+cdef class Caller:
+    cpdef call(self, Exchange exchange)
+    cpdef response_sent(self, Exchange exchange)
+
+
+cdef class Exchange(Answering):
+    cdef readonly RequestHead head
+    cdef public object scope
+    cdef Stream _stream
+    cdef Caller _caller
+    cdef object _changed
+    cdef list _body
+    cdef bint _more_body, _body_is_taken, _connection_is_lost
+    cdef readonly bint peer_is_gone
+    cdef int _writing
+    cdef public object status
+    cdef public object sent_bytes
+    cdef readonly object started_at
+
+    cdef _wake(self)
+    cpdef object receive(self)
+    cpdef object take_message(self)
+    @cython.locals(body=bytes)
+    cdef object _take_body(self)
+    cpdef object wait_message(self)
+    cpdef object change(self)
+    cpdef object send(self, object message)
+    cdef object _hold_start(self, object message)
+    @cython.locals(last=bint)
+    cdef object _send_body(self, object message)
+    cpdef fail(self)
+    cpdef abandon(self)
+
+
+cdef bytes _copy(object body)

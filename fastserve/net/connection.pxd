@@ -1,0 +1,60 @@
+cimport cython
+
+from fastserve.net.state cimport ServerState
+from fastserve.net.stream cimport Answering, Stream
+from fastserve.wire.events cimport BodyData, RequestHead
+from fastserve.wire.http1.protocol cimport Http1
+from fastserve.wire.http1.response cimport ResponseEncoder
+
+cdef int _RECEIVING, _SERVING, _DISCARDING, _WAITING, _LINGERING, _CLOSED
+cdef Py_ssize_t _DISCARD_BYTES
+cdef double _DISCARD_S, _LINGER_S, _LINGER_ALL_S, _LAST_LOOK_S
+
+
+cdef class Connection(Stream):
+    cdef ServerState _state
+    cdef Http1 _wire
+    cdef ResponseEncoder _response
+    cdef Answering _exchange
+    cdef object _transport, _changed
+    cdef int _phase
+    cdef bint _head_is_sent, _awaits_continue, _is_pumping, _is_reading
+    cdef Py_ssize_t _discarded, _unsent_seen
+    cdef double _linger_until, _unsent_until
+
+    cpdef connection_made(self, object transport)
+    @cython.locals(left=double)
+    cpdef data_received(self, object data)
+    cpdef bint eof_received(self) except -1
+    cpdef connection_lost(self, object exc)
+    cpdef pause_writing(self)
+    cpdef resume_writing(self)
+    cdef _wake(self)
+    cpdef _pump(self)
+    @cython.locals(exchange=Answering, head=RequestHead, body=BodyData)
+    cdef _take(self, object event)
+    cdef _discard(self, BodyData event)
+    cdef _next_request(self)
+    @cython.locals(exchange=Answering)
+    cdef _refuse(self, object violation)
+    cdef _await_request(self)
+    @cython.locals(unread=Py_ssize_t, is_awaited=bint)
+    cdef _watch_body(self)
+    @cython.locals(is_full=bint)
+    cdef _watch_reading(self, Py_ssize_t unread)
+    cdef _resume_reading(self)
+    cpdef pass_deadline(self)
+    @cython.locals(parts=list)
+    cpdef send_body(self, object body, bint last)
+    @cython.locals(wire=Http1)
+    cdef bint _must_close(self, bint last) except -1
+    cdef _end_response(self)
+    cpdef drain(self, double idle_s=*)
+    cpdef cut(self)
+    cpdef object change(self)
+    cdef _close_after_response(self)
+    cdef _linger(self)
+    cdef _close(self)
+
+
+cdef object _address(object name)

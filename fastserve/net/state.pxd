@@ -1,0 +1,16 @@
+from fastserve.net.deadlines cimport Deadlines
+
+
+cdef class ServerState:
+    cdef readonly object loop, timeouts, limits, new_wire, open_exchange, log_refusal
+    cdef readonly Deadlines deadlines
+    cdef public bint keeps_connections
+    cdef readonly set connections
+    cdef public Py_ssize_t coming
+    cdef list _space_waiters
+
+    cpdef bint has_space(self) except -1
+    cpdef object wait_no_connections(self)
+    cpdef when_space(self, object callback)
+    cpdef add(self, object connection)
+    cpdef remove(self, object connection)

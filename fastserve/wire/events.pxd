@@ -1,0 +1,10 @@
+cdef class RequestHead:
+    cdef public object method, raw_path, query, http_version, authority, content_length
+    cdef public list fields
+    cdef public bint keep_alive, expects_continue
+    cpdef tuple _key(self)
+
+
+cdef class BodyData:
+    cdef public object data
+    cdef public bint is_last

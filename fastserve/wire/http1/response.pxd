@@ -1,0 +1,52 @@
+cimport cython
+
+from fastserve.wire.events cimport RequestHead
+
+cdef int _NONE, _LENGTH, _CHUNKED, _CLOSE
+cdef Py_ssize_t _JOIN_BYTES, _LENGTHS_READY
+cdef dict _STATUS_LINES
+cdef list _LENGTH_LINES
+
+
+cdef class ResponseDefaults:
+    cdef object _date
+    cdef list _fields, _lines
+    cdef dict _roles
+    cdef readonly bytes block
+    cdef readonly dict known_lines
+
+    cpdef refresh(self, object now)
+    cpdef bytes block_without(self, object names)
+    cpdef object role(self, bytes name)
+    cpdef remember(self, tuple field, bytes line)
+
+
+cdef class ResponseEncoder:
+    cdef ResponseDefaults _defaults
+    cdef RequestHead _head
+    cdef list _held
+    cdef object _declared, _left, _replaced
+    cdef bint _asks_to_close
+    cdef int _framing, _status
+    cdef public bint keep_alive
+
+    cpdef begin(self, RequestHead head)
+    @cython.locals(lines=list, known_lines=dict)
+    cpdef start(self, object status, object fields)
+    cdef _encode_field(self, object name, object value)
+    cdef _declare(self, object length)
+    cdef bytes _merge_connection(self, object value)
+    @cython.locals(parts=list)
+    cpdef list encode_body(self, object body, bint last)
+    @cython.locals(framing_line=bytes, end=bytes)
+    cdef list _encode_head(self, list lines, object body, bint last)
+    cdef bytes _choose_framing(self, object body, bint last)
+    cdef bytes _length_without_body(self, object body, bint last)
+    cdef bint _is_http10(self) except -1
+    cpdef bytes encode_continue(self)
+    cpdef list encode_refusal(self, object violation, RequestHead head)
+
+
+cdef bytes _status_line(object status)
+cdef bytes _length_line(object length)
+cdef object _left_after(object left, object body, bint last)
