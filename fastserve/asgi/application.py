@@ -6,31 +6,25 @@ import asyncio
 import contextvars
 import logging
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, cast
 
-from fastserve.asgi.exchange import Exchange
+from fastserve.asgi.calling import call, too_busy, wait_idle
+from fastserve.asgi.exchange import Caller, Exchange
 from fastserve.asgi.scope import ScopeBuilder
-from fastserve.asgi.types import ASGIApp, Receive, Scope, Send
+from fastserve.asgi.types import ASGIApp
 from fastserve.errors import ClientDisconnected
 from fastserve.net.stream import Stream
 from fastserve.wire.events import RequestHead
 
 _log = logging.getLogger("fastserve")
 
+_Task = asyncio.Task
 # A task that starts eagerly runs up to its first real wait at once; most requests are answered by then.
 _CAN_START_EAGERLY = sys.version_info >= (3, 12)
 
 
-async def too_busy(scope: Scope, receive: Receive, send: Send) -> None:
-    """Answer 503 in place of the application (ASGI application)."""
-    body = b"Service Unavailable"
-    fields = [(b"content-type", b"text/plain; charset=utf-8"), (b"retry-after", b"1")]
-    await send({"type": "http.response.start", "status": 503, "headers": fields})
-    await send({"type": "http.response.body", "body": body})
-
-
-class Application:
+class Application(Caller):
     """The application, as one worker calls it.
 
     Every call gets a copy of the context in which this is made: what one request sets is not seen by the next, even on
@@ -38,6 +32,19 @@ class Application:
 
     observers: called with each request that is answered, or never will be. running: how many calls have not returned.
     """
+
+    __slots__ = (
+        "_app",
+        "_became_idle",
+        "_cancelled",
+        "_concurrency",
+        "_context",
+        "_loop",
+        "_observers",
+        "_scopes",
+        "_tasks",
+        "running",
+    )
 
     def __init__(
         self,
@@ -52,7 +59,7 @@ class Application:
         self._scopes = scopes
         self._loop = loop
         self._concurrency = concurrency or sys.maxsize
-        self._observers = observers
+        self._observers = list(observers)
         self._context = contextvars.copy_context()
         self._tasks: set[asyncio.Task[Any]] = set()  # those that have not ended at once
         self._cancelled: set[asyncio.Task[Any]] = set()
@@ -67,10 +74,10 @@ class Application:
         """Call the application for this exchange, in a task of its own."""
         app = self._app if self.running < self._concurrency else too_busy
         self.running += 1
-        coroutine = self._run(app, exchange)
+        coroutine = call(app, exchange, self)
         context = self._context.copy()
         if _CAN_START_EAGERLY and self._loop.get_task_factory() is None:
-            task = asyncio.Task(coroutine, loop=self._loop, context=context, eager_start=True)
+            task = _Task(coroutine, loop=self._loop, context=context, eager_start=True)
         else:
             task = self._loop.create_task(coroutine, context=context)
         if not task.done():
@@ -81,20 +88,17 @@ class Application:
         for observe in self._observers:
             observe(exchange)
 
-    async def _run(self, app: ASGIApp, exchange: Exchange) -> None:
-        try:
-            result: object = await app(exchange.scope, exchange.receive, exchange.send)
-        except BaseException as error:
-            # Whatever it is, SystemExit and KeyboardInterrupt too: one request must not end the worker.
-            self._report(error)
-            exchange.fail()
-        else:
-            if result is not None:
-                _log.error("ASGI callable should return None, but returned %r.", result)
-            if not exchange.is_done:
-                self._end_unanswered(exchange)
-        finally:
-            self._ended(exchange)
+    def returned(self, exchange: Exchange, result: object) -> None:
+        """See calling.Calls."""
+        if result is not None:
+            _log.error("ASGI callable should return None, but returned %r.", result)
+        if not exchange.is_done():
+            self._end_unanswered(exchange)
+
+    def failed(self, exchange: Exchange, error: BaseException) -> None:
+        """See calling.Calls."""
+        self._report(error)
+        exchange.fail()
 
     def _report(self, error: BaseException) -> None:
         if isinstance(error, BaseExceptionGroup):
@@ -118,22 +122,26 @@ class Application:
             _log.error("ASGI callable returned without %s response.", what)
         exchange.fail()
 
-    def _ended(self, exchange: Exchange) -> None:
+    def ended(self, exchange: Exchange) -> None:
+        """See calling.Calls."""
         self.running -= 1
         if self._tasks:
             task = cast("asyncio.Task[Any]", asyncio.current_task())
             self._tasks.discard(task)
             self._cancelled.discard(task)
-        if not exchange.is_done:
+        if not exchange.is_done():
             self.response_sent(exchange)
         if not self.running:
             self._became_idle.set()
 
-    async def wait_idle(self) -> None:
-        """Wait until no call is running."""
-        while self.running:
-            self._became_idle.clear()
-            await self._became_idle.wait()
+    def wait_idle(self) -> Coroutine[Any, Any, None]:
+        """Return a coroutine that waits until no call is running."""
+        return wait_idle(self)
+
+    def idle_event(self) -> asyncio.Event:
+        """See calling.Calls."""
+        self._became_idle.clear()
+        return self._became_idle
 
     def cancel_all(self) -> None:
         """Cancel the calls that are running."""

@@ -25,6 +25,7 @@ cdef class Exchange(Answering):
     cdef public object sent_bytes
     cdef readonly object started_at
 
+    cpdef bint is_done(self) except -1
     cdef _wake(self)
     cpdef object receive(self)
     cpdef object take_message(self)

@@ -102,9 +102,8 @@ class Exchange(Answering):
     def __repr__(self) -> str:
         return f"<Exchange {self.head.method} {self.head.raw_path!r} {Writing(self._writing).name}>"
 
-    @property
     def is_done(self) -> bool:
-        """Whether the response is complete."""
+        """Tell whether the response is complete."""
         return self._writing == _DONE
 
     # What the connection calls.

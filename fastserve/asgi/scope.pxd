@@ -4,9 +4,13 @@ from fastserve.net.stream cimport Stream
 from fastserve.wire.events cimport RequestHead
 
 
+cdef dict _ASGI
+
+
 cdef class ScopeBuilder:
     cdef str _root_path
     cdef bytes _raw_root_path
+    cdef dict _constants
     cdef public dict state
 
     @cython.locals(raw_path=bytes, path=str, scope=dict)

@@ -203,12 +203,12 @@ async def test_the_start_is_checked_at_once_and_the_body_follows() -> None:
     played = Played()
     await played.send(START)
     assert played.stream.take() == [(200, [(b"a", b"b")])]
-    assert (played.exchange.status, played.exchange.is_done) == (200, False)
+    assert (played.exchange.status, played.exchange.is_done()) == (200, False)
     await played.send(PART, PART)
     assert played.stream.take() == [(b"part", False), (b"part", False)]
     await played.send(LAST)
     assert played.stream.take() == [(b"last", True)]
-    assert (played.exchange.status, played.exchange.sent_bytes, played.exchange.is_done) == (200, 12, True)
+    assert (played.exchange.status, played.exchange.sent_bytes, played.exchange.is_done()) == (200, 12, True)
 
 
 @pytest.mark.parametrize("headers", [{}, {"headers": None}, {"headers": []}, {"headers": iter(())}])
@@ -234,7 +234,7 @@ async def test_a_body_message_needs_neither_body_nor_more_body(body: dict[str, A
 async def test_keys_that_nobody_knows_are_ignored() -> None:
     played = Played()
     await played.send({**START, "trailers": True, "x": 1}, {**LAST, "y": 2})
-    assert played.exchange.is_done
+    assert played.exchange.is_done()
 
 
 @pytest.mark.parametrize("message", [{"type": "http.response.start"}, {}], ids=["status", "type"])
@@ -244,7 +244,7 @@ async def test_a_message_without_what_it_must_have_raises_and_changes_nothing(me
         await played.send(message)
     assert (played.writing, played.exchange.status) == (Writing.AWAITING_START, 0)
     await played.send(START, LAST)
-    assert played.exchange.is_done
+    assert played.exchange.is_done()
 
 
 async def test_a_start_that_the_wire_refuses_did_not_happen() -> None:
@@ -326,7 +326,7 @@ async def test_a_message_is_sent_when_send_returns_awaited_or_not() -> None:
     played = Played()
     played.exchange.send(START)
     played.exchange.send(LAST)
-    assert played.exchange.is_done
+    assert played.exchange.is_done()
 
 
 # What the application receives (CONTRACTS 5, items 13 to 17).
@@ -430,7 +430,7 @@ async def test_a_client_that_closed_its_side_can_still_be_answered() -> None:
     played = Played()
     played.exchange.peer_closed()
     await played.send(START, PART, LAST)
-    assert played.exchange.is_done
+    assert played.exchange.is_done()
 
 
 @pytest.mark.parametrize("state", [Writing.AWAITING_START, Writing.HEAD_HELD, Writing.BODY])

@@ -13,12 +13,12 @@ cdef class ResponseDefaults:
     cdef list _fields, _lines
     cdef dict _roles
     cdef readonly bytes block
-    cdef readonly dict known_lines
+    cdef readonly dict known
 
     cpdef refresh(self, object now)
     cpdef bytes block_without(self, object names)
     cpdef object role(self, bytes name)
-    cpdef remember(self, tuple field, bytes line)
+    cpdef remember(self, tuple field, object meaning)
 
 
 cdef class ResponseEncoder:
@@ -31,7 +31,7 @@ cdef class ResponseEncoder:
     cdef public bint keep_alive
 
     cpdef begin(self, RequestHead head)
-    @cython.locals(lines=list, known_lines=dict)
+    @cython.locals(lines=list, known=dict)
     cpdef start(self, object status, object fields)
     cdef _encode_field(self, object name, object value)
     cdef _declare(self, object length)
@@ -48,5 +48,6 @@ cdef class ResponseEncoder:
 
 
 cdef bytes _status_line(object status)
+cdef object _parse_length(object value)
 cdef bytes _length_line(object length)
 cdef object _left_after(object left, object body, bint last)

@@ -45,10 +45,10 @@ class ResponseDefaults:
     server: value of the Server field, None for no such field. date: whether to send Date. fields: further fields for
     every response. An application that sets a field of the same name replaces the default.
 
-    block: the default fields. known_lines: valid fields that need no attention, encoded.
+    block: the default fields. known: valid fields that have been seen, encoded; a Content-Length as its number.
     """
 
-    __slots__ = ("_date", "_fields", "_lines", "_roles", "block", "known_lines")
+    __slots__ = ("_date", "_fields", "_lines", "_roles", "block", "known")
 
     def __init__(self, *, server: bytes | None, date: bool, fields: Iterable[Field] = ()) -> None:
         own = list(fields)
@@ -62,7 +62,7 @@ class ResponseDefaults:
         self._roles[b"content-length"] = Role.CONTENT_LENGTH
         self._roles[b"connection"] = Role.CONNECTION
         self._roles[b"transfer-encoding"] = Role.TRANSFER_ENCODING
-        self.known_lines: dict[Field, bytes] = {}
+        self.known: dict[Field, bytes | int] = {}
         self.block = b""
         self._lines: list[Field] = []
 
@@ -82,12 +82,11 @@ class ResponseDefaults:
         """Return what a field name, in lower case, means."""
         return self._roles.get(name, Role.PLAIN)
 
-    def remember(self, field: Field, line: bytes) -> None:
-        """Keep the line of a field, if it is one that is likely to come again."""
-        if len(line) <= _LONGEST_KNOWN:
-            if len(self.known_lines) >= _MOST_KNOWN:
-                self.known_lines.clear()
-            self.known_lines[field] = line
+    def remember(self, field: Field, meaning: bytes | int) -> None:
+        """Keep what a field became; it is likely to come again."""
+        if len(self.known) >= _MOST_KNOWN:
+            self.known.clear()
+        self.known[field] = meaning
 
 
 class BodyFraming(enum.IntEnum):
@@ -153,10 +152,16 @@ class ResponseEncoder:
         self._asks_to_close = False
         lines = [_status_line(status), b""]
         self._status = status
-        known_lines = self._defaults.known_lines
+        known = self._defaults.known
         try:
             for name, value in fields:
-                lines.append(known_lines.get((name, value)) or self._encode_field(name, value))
+                line = known.get((name, value))
+                if line is None:
+                    line = self._encode_field(name, value)
+                elif type(line) is int:
+                    self._declare(line)
+                    continue
+                lines.append(line)
         except (TypeError, ValueError, AttributeError) as error:
             raise InvalidResponse(f"response headers must be pairs of byte strings: {error}") from None
         self._held = lines
@@ -166,7 +171,10 @@ class ResponseEncoder:
         lower = name.lower()
         role = self._defaults.role(lower)
         if role == Role.CONTENT_LENGTH:
-            self._declare(value)
+            length = _parse_length(value)
+            self._declare(length)
+            if len(value) <= _LONGEST_KNOWN:
+                self._defaults.remember((name, value), length)
             return b""
         # Every value on a line of its own, and nothing in it that ends a line early (CVE-2020-7695 in uvicorn).
         if not _is_name(name):
@@ -175,7 +183,8 @@ class ResponseEncoder:
             raise InvalidResponse(f"control character in the response header {name!r}: {value!r}")
         line = b"%b: %b\r\n" % (name, value)
         if role == Role.PLAIN:
-            self._defaults.remember((name, value), line)
+            if len(line) <= _LONGEST_KNOWN:
+                self._defaults.remember((name, value), line)
         elif role == Role.DEFAULT:
             self._replaced = {lower} if self._replaced is None else self._replaced | {lower}
         elif role == Role.CONNECTION:
@@ -184,12 +193,10 @@ class ResponseEncoder:
             return b""  # Transfer-Encoding is the server's to choose (ASGI, Response Start)
         return line
 
-    def _declare(self, length: bytes) -> None:
+    def _declare(self, length: int) -> None:
         if self._declared is not None:
             raise InvalidResponse("more than one Content-Length")
-        if not isinstance(length, bytes) or not length.isdigit():
-            raise InvalidResponse(f"invalid Content-Length {length!r}")
-        self._declared = int(length)
+        self._declared = length
 
     def _merge_connection(self, value: bytes) -> bytes:
         options = [option.strip(b" \t") for option in value.split(b",")]
@@ -290,6 +297,12 @@ def _status_line(status: int) -> bytes:
     if not isinstance(status, int) or not 100 <= status <= 999:
         raise InvalidResponse(f"invalid response status {status!r}")
     return _STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status
+
+
+def _parse_length(value: bytes) -> int:
+    if not isinstance(value, bytes) or not value.isdigit():
+        raise InvalidResponse(f"invalid Content-Length {value!r}")
+    return int(value)
 
 
 def _length_line(length: int) -> bytes:

@@ -1,0 +1,24 @@
+from fastserve.asgi.exchange cimport Caller, Exchange
+from fastserve.asgi.scope cimport ScopeBuilder
+from fastserve.net.stream cimport Stream
+from fastserve.wire.events cimport RequestHead
+
+
+cdef class Application(Caller):
+    cdef object _app, _loop, _context, _became_idle
+    cdef ScopeBuilder _scopes
+    cdef Py_ssize_t _concurrency
+    cdef list _observers
+    cdef set _tasks, _cancelled
+    cdef readonly Py_ssize_t running
+
+    cpdef Exchange open_exchange(self, RequestHead head, Stream stream)
+    cpdef returned(self, Exchange exchange, object result)
+    cpdef failed(self, Exchange exchange, object error)
+    cpdef ended(self, Exchange exchange)
+    cpdef object wait_idle(self)
+    cpdef object idle_event(self)
+    cpdef cancel_all(self)
+    cdef _report(self, object error)
+    cdef bint _is_cancelled(self) except -1
+    cdef _end_unanswered(self, Exchange exchange)
