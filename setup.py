@@ -24,7 +24,9 @@ DIRECTIVES = {
     "initializedcheck": False,
     "cdivision": True,
 }
-COST = "fastserve is built without its compiled modules: it works the same, at about twice the processor time per request."
+COST = (
+    "fastserve is built without its compiled modules: it works the same, at about twice the processor time per request."
+)
 
 
 class BuildHotModules(build_ext):

@@ -61,7 +61,7 @@ def _entry(declared: Option, default: object) -> str:
     if declared.unit:
         facts.append(f"in {declared.unit}")
     if declared.minimum is not None:
-        facts.append(f"at least {declared.minimum:g}")
+        facts.append(f"at least {declared.minimum}")
     facts.append(f"default {_default(default)}")
     facts.append(f"`FASTSERVE_{option_name(declared).upper()}`")
     lines.append("\n" + "; ".join(facts) + ".\n")

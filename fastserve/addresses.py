@@ -53,5 +53,15 @@ def parse_bind(text: str) -> BindAddress:
     raise SettingsError(f"--bind: {text!r} is not HOST:PORT, [IPV6]:PORT, unix:PATH or fd://N")
 
 
+def authority(host: str, port: int) -> str:
+    """Return host and port as in a URL (RFC 3986 §3.2)."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def socket_authority(name: object) -> str:
+    """Return the name of a socket, as `getsockname` gives it, as in a URL, or as unix:PATH."""
+    return authority(name[0], name[1]) if isinstance(name, tuple) else f"unix:{name}"
+
+
 def _is_number(text: str) -> bool:
     return text.isascii() and text.isdigit()

@@ -6,7 +6,6 @@ standard output. The formats are those of uvicorn, which people and tools know.
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import json
 import logging
@@ -163,6 +162,15 @@ def reopen_log_files() -> None:
     handlers = {handler for logger in loggers if isinstance(logger, logging.Logger) for handler in logger.handlers}
     for handler in handlers:
         if isinstance(handler, logging.FileHandler):
-            with handler.lock or contextlib.nullcontext():
-                handler.close()
-                handler.stream = handler._open()
+            _reopen(handler)
+
+
+def _reopen(handler: logging.FileHandler) -> None:
+    try:
+        before = handler.setStream(handler._open())
+    except OSError as error:
+        # The file that was moved is better than none.
+        logging.getLogger("fastserve").error("Cannot open %s: %s", handler.baseFilename, error.strerror)
+    else:
+        if before is not None:
+            before.close()

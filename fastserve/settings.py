@@ -66,7 +66,7 @@ def _check(value: Any, declared: Option) -> None:
     if isinstance(value, float) and math.isnan(value):
         raise SettingsError(f"{declared.flag}: {value} is not a number")
     if declared.minimum is not None and isinstance(value, int | float) and value < declared.minimum:
-        raise SettingsError(f"{declared.flag}: {value} is less than {declared.minimum:g}")
+        raise SettingsError(f"{declared.flag}: {value} is less than {declared.minimum}")
     if declared.choices and value not in declared.choices:
         raise SettingsError(f"{declared.flag}: {value!r} is not one of {', '.join(declared.choices)}")
 
@@ -289,7 +289,7 @@ class Timeouts(Group):
     silent_s: float = option(
         30.0,
         "--timeout-worker",
-        "Time for which the event loop of a worker may be blocked. Then its stack is printed, and it is replaced; a"
+        "Time for which the event loop of a worker may be blocked, at least 2 seconds. Then its stack is printed, and it is replaced; a"
         " tenth of this brings a warning with the stack. 0 is no limit.",
         unit="seconds",
         minimum=0,
@@ -301,6 +301,11 @@ class Timeouts(Group):
         unit="seconds",
         minimum=0,
     )
+
+    def __post_init__(self) -> None:
+        Group.__post_init__(self)
+        if 0 < self.silent_s < 2:
+            raise SettingsError(f"--timeout-worker: {self.silent_s:g} is less than 2, and not 0")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

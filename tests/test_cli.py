@@ -88,6 +88,9 @@ KINDS: dict[str, tuple[str, str, list[str], str, Any, list[Any]]] = {
     "integer or none": ("connections", "concurrency", ["--limit-concurrency", "1"], "2", 3, [1, 2, 3, None]),
     "number": ("timeouts", "keep_alive_s", ["--timeout-keep-alive", "1.5"], "2", 3.5, [1.5, 2.0, 3.5, 75.0]),
     "choice": ("http", "http", ["--http=h11"], "httptools", "h11", ["h11", "httptools", "h11", "auto"]),
+    "size": ("requests", "body_bytes", ["--limit-request-body", "64K"], "1.5m", "2 GiB", [65536, 1572864, 2**31, 0]),
+    "size in bytes": ("connections", "unread_bytes", ["--limit-unread", "1"], "2", 3, [1, 2, 3, 65536]),
+    "size or none": ("recycling", "memory_bytes", ["--limit-memory=512M"], "2g", "1GB", [2**29, 2**31, 2**30, None]),
     "number or auto": ("processes", "workers", ["--workers", "auto"], "2", "auto", ["auto", 2, "auto", 1]),
     "switch": ("app", "factory", ["--factory"], "0", True, [True, False, True, False]),
     "switch that is on": ("logs", "access_log", ["--no-access-log"], "yes", False, [False, True, False, True]),
@@ -143,7 +146,12 @@ DECLARED = [(group, name, declared) for _, group in option_groups() for name, de
 EACH_OPTION = pytest.mark.parametrize(
     ("group", "name", "declared"), DECLARED, ids=[declared.flag for _, _, declared in DECLARED]
 )
-SAMPLES = {"--bind": ("unix:/a", "fd://3"), "--header": ("a: b", "c: d"), "--log-config": "log.json"}
+SAMPLES = {
+    "--bind": ("unix:/a", "fd://3"),
+    "--header": ("a: b", "c: d"),
+    "--log-config": "log.json",
+    "--affinity": "0,2-3",
+}
 
 
 def sample(group: type[Any], name: str, declared: Option) -> Any:
@@ -215,7 +223,9 @@ def test_help_says_how_the_command_is_used_under_the_headings_of_the_groups(
     assert printed.startswith("Usage: fastserve [OPTIONS] [APP]\n\n  Serve the ASGI application APP.\n")
     headings = [line[:-1] for line in printed.splitlines() if line.endswith(":") and not line.startswith(" ")]
     assert headings == ["General", *(group_title(group) for _, group in option_groups())]
-    for text in ("--config FILE", "--version", "--help", "[default: 8000]", "[auto|on|off]", "as FASTSERVE_PORT"):
+    for text in ("--config FILE", "--version", "--help", "--port INTEGER", "--limit-memory BYTES", "powers of 1024"):
+        assert text in printed
+    for text in ("[default: 8000]", "[auto|on|off]", "as FASTSERVE_PORT"):
         assert text in printed
     assert serving.settings is None
 
@@ -256,6 +266,18 @@ def test_a_variable_that_only_looks_like_an_option_does_not_hinder(
         (["a:app", "--workers", "0"], "--workers: 0 is less than 1"),
         (["a:app", "--timeout-keep-alive", "x"], "Invalid value for '--timeout-keep-alive': 'x' is not a valid float."),
         (["a:app", "--timeout-request-head", "0"], "--timeout-request-head: 0.0 is less than 0.1"),
+        (
+            ["a:app", "--limit-memory", "much"],
+            "Invalid value for '--limit-memory': 'much' is not a size such as 65536, 512K or 1.5G.",
+        ),
+        (
+            ["a:app", "--limit-unread", "1.5"],
+            "Invalid value for '--limit-unread': '1.5' is not a size such as 65536, 512K or 1.5G.",
+        ),
+        (["a:app", "--limit-memory", "512K"], "--limit-memory: 524288 is less than 1048576"),
+        (["a:app", "--limit-request-body", "-1"], "--limit-request-body: -1 is less than 0"),
+        (["a:app", "--affinity", "x"], "--affinity: 'x' is not auto, off or a list such as 0,2,4-7"),
+        (["a:app", "--ready-path", "x"], "--ready-path: 'x' does not begin with a slash"),
         (["a:app", "--http", "x"], "Invalid value for '--http': 'x' is not one of 'auto', 'httptools', 'h11'."),
         (["a:app", "--bind", "x"], "--bind: 'x' is not HOST:PORT, [IPV6]:PORT, unix:PATH or fd://N"),
         (["a:app", "--bind", "unix:/a", "--port", "1"], "--bind and --host or --port exclude each other"),
@@ -278,6 +300,11 @@ def test_bad_options_are_one_line(argv: list[str], message: str, capsys: pytest.
         ("FASTSERVE_WORKERS", "x", "FASTSERVE_WORKERS: Invalid value for '--workers': 'x' is not a valid integer."),
         ("FASTSERVE_LOG_LEVEL", "x", "FASTSERVE_LOG_LEVEL: Invalid value for '--log-level': 'x' is not one of "),
         ("FASTSERVE_ACCESS_LOG", "x", "FASTSERVE_ACCESS_LOG: Invalid value for '--access-log"),
+        (
+            "FASTSERVE_LIMIT_MEMORY",
+            "1T",
+            "FASTSERVE_LIMIT_MEMORY: Invalid value for '--limit-memory': '1T' is not a size ",
+        ),
         ("FASTSERVE_BACKLOG", "0", "--backlog: 0 is less than 1"),
         ("FASTSERVE_CONFIG", "absent.toml", "--config: absent.toml: No such file or directory"),
     ],
@@ -302,6 +329,9 @@ def test_a_bad_variable_is_named(
         ("port = true", "pyproject.toml: "),
         ('log-level = "x"', "pyproject.toml: Invalid value for '--log-level': 'x' is not one of "),
         ('access-log = "x"', "pyproject.toml: Invalid value for '--access-log"),
+        ('limit-memory = "x"', "pyproject.toml: Invalid value for '--limit-memory': 'x' is not a size such as "),
+        ("limit-memory = 1.5", "pyproject.toml: Invalid value for '--limit-memory': '1.5' is not a size such as "),
+        ("limit-memory = true", "pyproject.toml: 'limit-memory' is not a switch"),
         ("header = 1", "pyproject.toml: 'header' must be text, or a list of text"),
         ("bind = ['x']", "--bind: 'x' is not "),
         ("backlog = 0", "--backlog: 0 is less than 1"),

@@ -27,6 +27,20 @@ def test_an_error_of_loading_has_a_trace_if_there_is_one() -> None:
     assert (errors.AppLoadError("x").trace, errors.AppLoadError("x", "trace").trace) == ("", "trace")
 
 
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (errors.StartupError("x"), "x"),
+        (errors.BindError("cannot listen"), "cannot listen"),
+        (errors.AppLoadError("x"), "Error loading ASGI app: x."),
+        (errors.AppLoadError("x", "Traceback\n  y\n"), "Error loading ASGI app: x.\nTraceback\n  y"),
+    ],
+    ids=["plain", "of a kind", "of loading", "with a trace"],
+)
+def test_an_error_before_the_server_serves_can_be_logged(error: errors.StartupError, text: str) -> None:
+    assert error.explain() == text
+
+
 def test_a_violation_is_answered_with_400_unless_it_says_otherwise() -> None:
     plain, other = errors.ProtocolViolation("x"), errors.ProtocolViolation("y", status=431)
     assert (plain.reason, plain.status, str(plain)) == ("x", 400, "x")

@@ -6,13 +6,21 @@ import json
 import logging
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from fastserve.errors import SettingsError
-from fastserve.logs import LOGGING_CONFIG, TRACE, AccessFormatter, LevelFormatter, configure_logging
+from fastserve.logs import (
+    LOGGING_CONFIG,
+    TRACE,
+    AccessFormatter,
+    LevelFormatter,
+    configure_logging,
+    reopen_log_files,
+)
 from fastserve.settings import LogSettings
 
 pytestmark = pytest.mark.usefixtures("own_logging")
@@ -328,3 +336,69 @@ def test_without_pyyaml_a_yaml_file_is_an_error_that_says_what_to_do(
     with pytest.raises(SettingsError) as raised:
         configure_logging(LogSettings(log_config=str(tmp_path / "log.yaml")))
     assert str(raised.value) == "--log-config: a YAML file needs PyYAML; install it with: pip install pyyaml"
+
+
+# Files that someone moves.
+
+
+@pytest.fixture
+def files() -> Iterator[list[logging.FileHandler]]:
+    """Handlers, which a test adds to, and which are closed at its end."""
+    handlers: list[logging.FileHandler] = []
+    yield handlers
+    for handler in handlers:
+        for logger in (logging.root, server, access, logging.getLogger("of.the.application")):
+            logger.removeHandler(handler)
+        handler.close()
+
+
+@pytest.mark.parametrize("name", [None, "fastserve", "fastserve.access", "of.the.application"])
+def test_a_file_that_was_moved_is_opened_anew(
+    name: str | None, tmp_path: Path, files: list[logging.FileHandler]
+) -> None:
+    log, moved = tmp_path / "log", tmp_path / "moved"
+    files.append(logging.FileHandler(log))
+    logger = logging.getLogger(name)
+    logger.addHandler(files[0])
+    logger.error("before")
+    log.rename(moved)
+    logger.error("between")
+    reopen_log_files()
+    logger.error("after")
+    assert (moved.read_text(), log.read_text()) == ("before\nbetween\n", "after\n")
+
+
+def test_a_file_that_was_not_moved_is_not_emptied(tmp_path: Path, files: list[logging.FileHandler]) -> None:
+    files.append(logging.FileHandler(tmp_path / "log"))
+    access.propagate = False
+    for logger in (server, access):  # one handler for both
+        logger.addHandler(files[0])
+    server.error("before")
+    reopen_log_files()
+    access.error("after")
+    assert (tmp_path / "log").read_text() == "before\nafter\n"
+
+
+def test_a_file_that_cannot_be_opened_anew_stays_open_and_hinders_no_other(
+    tmp_path: Path, files: list[logging.FileHandler]
+) -> None:
+    (tmp_path / "logs").mkdir()
+    closed, other = tmp_path / "logs" / "log", tmp_path / "other"
+    files += [logging.FileHandler(closed), logging.FileHandler(other)]
+    server.addHandler(files[0])
+    access.addHandler(files[1])
+    access.propagate = False
+    closed.parent.rename(tmp_path / "old logs")
+    other.rename(tmp_path / "moved")
+    reopen_log_files()
+    server.error("after")
+    access.error("after")
+    said = f"Cannot open {closed}: No such file or directory\nafter\n"
+    assert ((tmp_path / "old logs" / "log").read_text(), other.read_text()) == (said, "after\n")
+
+
+def test_what_is_no_file_is_left_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging(LogSettings())
+    reopen_log_files()
+    server.info("x")
+    assert capsys.readouterr().err == "INFO:     x\n"

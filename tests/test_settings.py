@@ -20,13 +20,17 @@ from fastserve.settings import (
     LogSettings,
     Option,
     ProcessSettings,
+    Recycling,
     RequestLimits,
     Settings,
+    StatusSettings,
     Timeouts,
     declared_options,
     group_title,
     option_groups,
     option_name,
+    parse_cpus,
+    parse_size,
 )
 
 GROUPS = dict(option_groups())
@@ -78,14 +82,20 @@ def test_groups_and_settings_cannot_be_changed() -> None:
 def test_what_is_promised_by_default() -> None:
     settings = Settings()
     assert settings.bind.addresses == [TcpAddress("127.0.0.1", 8000)]
-    assert settings.processes == ProcessSettings(workers=1, loop="auto")
-    assert settings.timeouts == Timeouts(head_s=30, keep_alive_s=75, body_s=60, write_s=60, graceful_s=30)
+    assert settings.processes == ProcessSettings(
+        workers=1, loop="auto", balance="random", affinity="auto", preload=False, hooks=None, pid=None
+    )
+    assert settings.timeouts == Timeouts(
+        head_s=30, keep_alive_s=75, body_s=60, write_s=60, graceful_s=30, drain_delay_s=0, silent_s=30, boot_s=600
+    )
     assert settings.requests == RequestLimits(
         line_bytes=16384, head_bytes=65536, fields=128, trailer_bytes=16384, body_bytes=0
     )
     assert settings.connections == ConnectionLimits(
         concurrency=None, connections=None, unread_bytes=65536, unsent_bytes=65536
     )
+    assert settings.recycling == Recycling(max_requests=None, max_requests_jitter=0, memory_bytes=None, lifetime_s=None)
+    assert settings.status == StatusSettings(ready_path=None, status_path=None)
     assert (settings.http.server_header, settings.http.date_header, settings.http.fields) == (True, True, [])
     assert settings.logs == LogSettings(log_level="info", access_log=True, use_colors=None, log_config=None)
     assert settings.app == AppSettings(app=None, factory=False, app_dir="", lifespan="auto", root_path="")
@@ -110,10 +120,10 @@ def test_a_value_may_be_as_low_as_its_bound_and_no_lower(group: Any, name: str, 
     for lower in (bound - 1, math.nextafter(bound, -math.inf), -math.inf):
         with pytest.raises(SettingsError) as raised:
             group(**{name: lower})
-        assert str(raised.value).startswith(f"{declared.flag}: {lower} is less than ")
+        assert str(raised.value) == f"{declared.flag}: {lower} is less than {bound}"
 
 
-TIMES = [case for case in DECLARED if case[0] is Timeouts]
+TIMES = [case for case in DECLARED if case[2].unit == "seconds"]
 
 
 @pytest.mark.parametrize(("group", "name", "declared"), TIMES, ids=flags(TIMES))
@@ -149,6 +159,137 @@ def test_a_port_is_in_its_range(port: int, is_allowed: bool) -> None:
 
 def test_workers_may_be_as_many_as_fit() -> None:
     assert ProcessSettings(workers="auto").workers == "auto"
+
+
+@pytest.mark.parametrize(
+    ("text", "cpus"),
+    [
+        ("0", [0]),
+        ("0,2,4-7", [0, 2, 4, 5, 6, 7]),
+        ("3-3", [3]),
+        (" 1,0\n", [1, 0]),
+        ("", []),
+        ("a", []),
+        ("1,", []),
+        (",1", []),
+        ("1-", []),
+        ("-1", []),
+        ("1 2", []),
+        ("1-2-3", []),
+        ("\u0661", []),
+    ],
+)
+def test_a_list_of_cpus_is_as_linux_writes_it(text: str, cpus: list[int]) -> None:
+    assert parse_cpus(text) == cpus
+
+
+@pytest.mark.parametrize("affinity", ["auto", "off", "0", "0,2,4-7"])
+def test_the_affinity_is_a_word_or_a_list_of_cpus(affinity: str) -> None:
+    assert ProcessSettings(affinity=affinity).affinity == affinity
+
+
+@pytest.mark.parametrize("affinity", ["", "on", "AUTO", "0,", "0-x", "7-4"])
+def test_an_affinity_that_is_neither_is_refused(affinity: str) -> None:
+    with pytest.raises(SettingsError) as raised:
+        ProcessSettings(affinity=affinity)
+    assert str(raised.value) == f"--affinity: {affinity!r} is not auto, off or a list such as 0,2,4-7"
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("0", 0),
+        ("65536", 65536),
+        ("-1", -1),
+        ("64K", 65536),
+        ("64k", 65536),
+        ("64KB", 65536),
+        ("64kib", 65536),
+        ("64 KiB", 65536),
+        ("512M", 512 * 1024**2),
+        ("512mb", 512 * 1024**2),
+        ("512MiB", 512 * 1024**2),
+        ("2G", 2 * 1024**3),
+        ("2GB", 2 * 1024**3),
+        ("2GIB", 2 * 1024**3),
+        ("1.5G", 1536 * 1024**2),
+        ("0.5K", 512),
+        ("0.1K", 102),
+        (" 1K ", 1024),
+        ("1099511627776G", 1024**7),
+    ],
+)
+def test_a_size_is_a_number_of_bytes_or_has_a_unit(text: str, size: int) -> None:
+    assert parse_size(text) == size
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "x",
+        "K",
+        ".5K",
+        "1.K",
+        "1.5",
+        "1e3",
+        "-1K",
+        "1T",
+        "1B",
+        "1KK",
+        "1iB",
+        "1Ki B",
+        "1,5G",
+        "1K 2K",
+        "1\u212a",
+        "9" * 5000,
+    ],
+)
+def test_what_is_no_size_is_none(text: str) -> None:
+    assert parse_size(text) is None
+
+
+@pytest.mark.parametrize(("flag", "name"), [("--ready-path", "ready_path"), ("--status-path", "status_path")])
+def test_a_path_that_is_answered_begins_with_a_slash(flag: str, name: str) -> None:
+    settings = StatusSettings(**{name: "/x"})
+    assert (getattr(settings, name), settings.is_wanted, StatusSettings().is_wanted) == ("/x", True, False)
+    for path in ("", "x", "http://example.org/x"):
+        with pytest.raises(SettingsError) as raised:
+            StatusSettings(**{name: path})
+        assert str(raised.value) == f"{flag}: {path!r} does not begin with a slash"
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"workers": 2},
+        {"workers": "auto"},
+        {"preload": True},
+        {"hooks": "mine"},
+        {"limit_max_requests": 1},
+        {"limit_memory": 2**20},
+        {"limit_lifetime": 1.0},
+    ],
+    ids=lambda values: next(iter(values)),
+)
+def test_some_options_need_a_supervisor(values: dict[str, Any]) -> None:
+    assert Settings.from_options(values).needs_supervisor
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {},
+        {"limit_max_requests_jitter": 5},
+        {"pid": "a.pid"},
+        {"ready_path": "/ready", "status_path": "/status"},
+        {"drain_delay": 5.0},
+        {"affinity": "0"},
+    ],
+    ids=lambda values: next(iter(values), "none"),
+)
+def test_other_options_of_one_worker_need_none(values: dict[str, Any]) -> None:
+    assert not Settings.from_options(values).needs_supervisor
 
 
 def test_addresses_are_those_of_bind_or_else_of_host_and_port() -> None:

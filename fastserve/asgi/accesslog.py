@@ -20,7 +20,7 @@ def log_access(exchange: Exchange) -> None:
     client = exchange.scope["client"]
     _log.info(
         '%s - "%s %s HTTP/%s" %d',
-        f"{client[0]}:{client[1]}" if client else "unix",
+        f"{client[0]}:{client[1]}" if client and client[1] is not None else "unix",
         head.method,
         target.decode("ascii"),
         head.http_version,

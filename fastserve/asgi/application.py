@@ -97,6 +97,8 @@ class Application(Caller):
 
     def failed(self, exchange: Exchange, error: BaseException) -> None:
         """See calling.Calls."""
+        if isinstance(error, GeneratorExit) and asyncio.current_task(self._loop) is None:
+            return  # It did not end, but was destroyed together with the event loop.
         self._report(error)
         exchange.fail()
 
@@ -111,7 +113,7 @@ class Application(Caller):
 
     def _is_cancelled(self) -> bool:
         """Tell whether it is we who have cancelled the call that is running now."""
-        return bool(self._cancelled) and asyncio.current_task() in self._cancelled
+        return bool(self._cancelled) and asyncio.current_task(self._loop) in self._cancelled
 
     def _end_unanswered(self, exchange: Exchange) -> None:
         if exchange.peer_is_gone:
@@ -126,7 +128,7 @@ class Application(Caller):
         """See calling.Calls."""
         self.running -= 1
         if self._tasks:
-            task = cast("asyncio.Task[Any]", asyncio.current_task())
+            task = cast("asyncio.Task[Any]", asyncio.current_task(self._loop))
             self._tasks.discard(task)
             self._cancelled.discard(task)
         if not exchange.is_done():

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import enum
 import math
+import sys
 from collections.abc import Coroutine, Iterable
 from typing import Any, cast
 
@@ -29,6 +30,8 @@ _LINGER_S = 2.0
 _LINGER_ALL_S = 30.0
 # A connection without a request when the server stops: what it has sent may be on its way up from the kernel.
 _LAST_LOOK_S = 0.25
+# asyncio's writelines() does not call pause_writing() there (CVE-2024-12254); setting the limit anew does.
+_WRITELINES_FORGETS_LIMIT = (3, 12) <= sys.version_info < (3, 12, 9) or (3, 13) <= sys.version_info < (3, 13, 2)
 
 
 class Phase(enum.IntEnum):
@@ -289,6 +292,8 @@ class Connection(Stream):
             self._transport.write(parts[0])
         else:
             self._transport.writelines(parts)
+            if _WRITELINES_FORGETS_LIMIT and self._transport.get_write_buffer_size():
+                self._transport.set_write_buffer_limits(high=self._state.limits.unsent_bytes)
         if last:
             self._end_response()
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import logging
 import socket
-from typing import cast
 
-from fastserve.net.connection import Connection
 from fastserve.net.state import ServerState
+from fastserve.net.transports import Transports
 
 _log = logging.getLogger("fastserve")
 
@@ -35,10 +33,10 @@ _OF_ONE_CONNECTION = (
 class Listener:
     """Accepts connections until it is stopped; while the worker has as many as it may have, they wait in the kernel."""
 
-    def __init__(self, sock: socket.socket, state: ServerState) -> None:
+    def __init__(self, sock: socket.socket, state: ServerState, transports: Transports) -> None:
         self._socket = sock
         self._state = state
-        self._attaching: set[asyncio.Task[None]] = set()
+        self._transports = transports
         self._is_accepting = False
         self._is_stopped = False
         sock.setblocking(False)
@@ -56,7 +54,7 @@ class Listener:
 
     def _accept(self) -> None:
         for _ in range(_ACCEPTS_PER_TURN):
-            if not self._accept_one():
+            if not self._accept_one() or not self._is_accepting:
                 return
 
     def _accept_one(self) -> bool:
@@ -66,9 +64,7 @@ class Listener:
             self._state.when_space(self.start)
             return False
         try:
-            sock, _ = self._socket.accept()
-        except (BlockingIOError, InterruptedError):
-            return False
+            return self._transports.accept(self._socket)
         except OSError as error:
             if error.errno in _OF_ONE_CONNECTION:
                 return True
@@ -76,27 +72,6 @@ class Listener:
             self._pause()
             self._state.loop.call_later(_EXHAUSTED_S, self.start)
             return False
-        self._attach(sock)
-        return True
-
-    def _attach(self, sock: socket.socket) -> None:
-        """Give the connection a transport of the event loop. It takes a turn of the loop."""
-        sock.setblocking(False)
-        self._state.coming += 1
-        task = self._state.loop.create_task(self._connect(sock))
-        self._attaching.add(task)
-        task.add_done_callback(self._attaching.discard)
-
-    def _new_connection(self) -> asyncio.BaseProtocol:
-        return cast(asyncio.BaseProtocol, Connection(self._state))  # which it is without deriving from it
-
-    async def _connect(self, sock: socket.socket) -> None:
-        try:
-            await self._state.loop.connect_accepted_socket(self._new_connection, sock)
-        except OSError as error:
-            _log.debug("A connection was lost before it began: %s", error)
-            self._state.coming -= 1
-            sock.close()
 
     async def stop(self) -> None:
         """Accept what is waiting in the kernel, then nothing more, and close the socket."""
@@ -105,5 +80,4 @@ class Listener:
         self._pause()
         self._is_stopped = True
         self._socket.close()
-        if self._attaching:
-            await asyncio.wait(self._attaching)
+        await self._transports.wait_attached()

@@ -80,6 +80,7 @@ class Worker:
     """A worker process.
 
     since: when it came into its state. beat_at: when its event loop was heard last. kill_at: when it is to be killed.
+    is_outdated: it was started before the last reload.
     """
 
     slot: int
@@ -89,6 +90,7 @@ class Worker:
     beat_at: float
     kill_at: float = math.inf
     is_silent: bool = False
+    is_outdated: bool = False
     failure: str | None = None  # why it is being ended, unless it was asked to stop
 
 
@@ -271,7 +273,8 @@ class Fleet:
         self._was_ready = True
         if self._replacing == slot.number:
             self._replacing = None
-        reason = self._to_replace.pop(slot.number, None)
+        # One that was started before the last reload may have the old code: then it is its turn again.
+        reason = None if worker.is_outdated else self._to_replace.pop(slot.number, None)
         if reason == RELOAD and RELOAD not in self._to_replace.values():
             self._pending.append(Tell("All workers have been replaced."))
         if predecessor is not None:
@@ -347,6 +350,8 @@ class Fleet:
         for slot in self._slots:
             if not slot.is_retired:
                 self._to_replace[slot.number] = RELOAD
+                for worker in slot.workers:
+                    worker.is_outdated = True
                 slot.retry_at, slot.delay_s = -math.inf, 0.0
 
     def resize(self, change: int) -> None:
@@ -482,7 +487,7 @@ class Fleet:
         if self._replacing is not None or self._is_paused:
             return
         for slot in self._slots:
-            # Without a worker that is ready it has one that is starting, or gets one: those are as good as new.
+            # Without a worker that is ready it has one that is starting, or gets one.
             if slot.number in self._to_replace and slot.retry_at <= now and slot.find(State.READY) is not None:
                 self._replacing = slot.number
                 self._pending.append(Spawn(slot.number))

@@ -69,6 +69,6 @@ def _load_file(path: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise StartupError(f"cannot load the hooks: {path}: {error!r}") from None
     return module

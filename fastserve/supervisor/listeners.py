@@ -17,7 +17,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from fastserve.addresses import BindAddress, TcpAddress, UnixAddress
+from fastserve.addresses import BindAddress, TcpAddress, UnixAddress, authority, socket_authority
 from fastserve.errors import BindError
 from fastserve.settings import BindSettings
 from fastserve.supervisor import steering
@@ -65,6 +65,8 @@ class Group:
 
     def steer(self, ready: Collection[int], cpus: Mapping[int, int] | None) -> None:
         """Let new connections go to slots that are ready, with `cpus` to the one on the CPU where they arrive."""
+        if len(self.order) < 2:
+            return  # There is no choice, and for the kernel no group.
         indexes = [index for index, slot in enumerate(self.order) if slot in ready]
         # While none is ready any will do: the connections wait in its queue.
         indexes = indexes or list(range(len(self.order)))
@@ -192,7 +194,7 @@ class ListeningSockets:
         except BindError:
             opened.close()
             raise
-        opened.url = f"http://{_authority(address.host or host, port)}"
+        opened.url = f"http://{authority(address.host or host, port)}"
         return opened
 
     @property
@@ -224,14 +226,14 @@ class ListeningSockets:
         """
         for group in self._groups():
             group.add(slot, self._backlog)
+        self._steer_again()
 
     def remove_slot(self, slot: int) -> None:
         """Close the sockets of a slot; what waits there is lost."""
         for group in self._groups():
             if slot in group.sockets:
                 group.remove(slot)
-        if self._steering is not None:
-            self.steer(*self._steering)  # The order has changed.
+        self._steer_again()
 
     @property
     def slots(self) -> set[int]:
@@ -263,6 +265,11 @@ class ListeningSockets:
         except OSError as error:
             _log.warning("New connections cannot be steered to workers that are ready: %s.", error.strerror)
             self._balance = "kernel"
+
+    def _steer_again(self) -> None:
+        """Do so after the sockets of a group, or their order, have changed."""
+        if self._steering is not None:
+            self.steer(*self._steering)
 
     def describe(self) -> dict[str, Any]:
         """Return a description of all, by a key for each address, from which another process takes them."""
@@ -306,7 +313,7 @@ def listen(sock: socket.socket, backlog: int) -> None:
     try:
         sock.listen(backlog)
     except OSError as error:
-        raise BindError(f"cannot listen on {_url(sock)}: {error.strerror}") from None
+        raise BindError(f"cannot listen on {socket_authority(sock.getsockname())}: {error.strerror}") from None
 
 
 def _resolve(address: TcpAddress) -> Iterator[tuple[socket.AddressFamily, str]]:
@@ -332,7 +339,7 @@ def _bind_tcp(family: int, host: str, port: int, *options: int) -> socket.socket
         sock.bind((host, port))
     except OSError as error:
         sock.close()
-        raise BindError(f"cannot listen on {_authority(host, port)}: {error.strerror}") from None
+        raise BindError(f"cannot listen on {authority(host, port)}: {error.strerror}") from None
     return sock
 
 
@@ -402,9 +409,5 @@ def _is_connected(sock: socket.socket) -> bool:
 
 
 def _url(sock: socket.socket) -> str:
-    name = sock.getsockname()
-    return f"http://{_authority(name[0], name[1])}" if isinstance(name, tuple) else f"unix:{name}"
-
-
-def _authority(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    name = socket_authority(sock.getsockname())
+    return name if name.startswith("unix:") else f"http://{name}"

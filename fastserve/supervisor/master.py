@@ -288,17 +288,26 @@ class Master:
             self._notifier.ready()
             self._on_ready()
             if self._inheritance is not None:
+                self._sockets.take_over()
                 self._inheritance.accept()
 
     # What signals ask for.
 
     def _stop(self) -> None:
         _log.info("Received SIGTERM, exiting.")
+        self._disinherit()
         self._fleet.stop(time.monotonic())
 
     def _stop_quickly(self, name: str) -> None:
         _log.info("Received %s, exiting.", name)
+        self._disinherit()
         self._fleet.stop_quickly(time.monotonic())
+
+    def _disinherit(self) -> None:
+        """Stop a new server that is not ready yet: whoever stops this one wants none."""
+        if self._heir is not None and not self._fleet.is_stopping:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._heir.pid, signal.SIGTERM)
 
     def _reload(self) -> None:
         if self._fleet.is_stopping:
@@ -345,7 +354,7 @@ class Master:
         if is_ready is False:
             return
         self._selector.unregister(self._heir.channel)
-        if is_ready:
+        if is_ready and not self._fleet.is_stopping:
             _log.info("The new server is ready.")
             self._sockets.give_away()
             self._notifier.succeeded_by(self._heir.pid)
@@ -435,8 +444,13 @@ class Master:
 
     def _spawn(self, slot: int) -> None:
         now = time.monotonic()
+        try:
+            record = self._scoreboard.reserve(slot, now)
+        except LookupError as error:
+            _log.error("Cannot start a worker: %s", error)
+            self._fleet.could_not_spawn(slot, now)
+            return
         self._hooks.call("pre_fork", slot)
-        record = self._scoreboard.reserve(slot, now)
         channel, theirs = socket.socketpair()
         sys.stdout.flush()
         sys.stderr.flush()

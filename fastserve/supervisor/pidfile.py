@@ -8,6 +8,8 @@ from pathlib import Path
 
 from fastserve.errors import StartupError
 
+_PID_END = 2**31  # pid_t; zero and below name groups of processes
+
 
 class PidFile:
     """A file with the id of this process, written when this is entered and removed when it is left.
@@ -49,9 +51,10 @@ class PidFile:
 
     def _read(self) -> int | None:
         try:
-            return int(self._path.read_text())
+            pid = int(self._path.read_text())
         except (OSError, ValueError):
             return None
+        return pid if 0 < pid < _PID_END else None
 
 
 def _is_running(pid: int) -> bool:

@@ -22,7 +22,7 @@ from fastserve.supervisor.systemd import Notifier, listen_fds
 from fastserve.supervisor.upgrade import Heir, Inheritance, inherit
 from fastserve.version import VERSION, build, interpreter
 from fastserve.wire.http1.parsers import describe_parser
-from fastserve.worker.apploader import load_app
+from fastserve.worker.apploader import load_app, put_first_on_path
 from fastserve.worker.loops import loop_name
 from fastserve.worker.owner import Person
 from fastserve.worker.scoreboard import Scoreboard
@@ -121,6 +121,7 @@ def _supervise(
     plan = plan_workers(settings.processes)
     _announce(settings, _describe(plan))
     pid = os.getpid()
+    put_first_on_path(settings.app.app_dir)
     hooks = load_hooks(settings.processes.hooks)
     inherited = inheritance.addresses if inheritance is not None else None
     sockets = ListeningSockets(settings.bind, settings.processes.balance, inherited)

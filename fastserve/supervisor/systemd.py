@@ -41,7 +41,8 @@ class Notifier:
         watchdog_us = environ.pop("WATCHDOG_USEC", "")
         is_ours = environ.pop("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
         # Twice as often as it has to be.
-        self.watchdog_s = int(watchdog_us) / 2e6 if self._socket and watchdog_us.isdigit() and is_ours else None
+        is_wanted = self._socket is not None and watchdog_us.isdigit() and is_ours
+        self.watchdog_s = (int(watchdog_us) / 2e6 or None) if is_wanted else None
 
     def ready(self) -> None:
         """Tell that requests are served, and by which process."""
@@ -62,6 +63,12 @@ class Notifier:
     def alive(self) -> None:
         """Tell that the server is running (WatchdogSec=)."""
         self._send("WATCHDOG=1")
+
+    def close(self) -> None:
+        """Tell nothing any more."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
 
     def _send(self, message: str) -> None:
         if self._socket is not None:

@@ -24,7 +24,7 @@ def load_app(settings: AppSettings) -> ASGIApp:
     """
     if settings.app is None:
         raise AppLoadError("no application is named")
-    _put_first_on_path(settings.app_dir)
+    put_first_on_path(settings.app_dir)
     found = import_from_string(settings.app)
     app = _make(found, settings.app) if settings.factory else found
     if not callable(app):
@@ -34,7 +34,8 @@ def load_app(settings: AppSettings) -> ASGIApp:
     return cast(ASGIApp, app)
 
 
-def _put_first_on_path(folder: str) -> None:
+def put_first_on_path(folder: str) -> None:
+    """Have modules looked for in this folder first, "" is the current one."""
     path = os.path.abspath(folder or os.curdir)
     if path != sys.path[0]:
         sys.path.insert(0, path)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fastserve.addresses import socket_authority
 from fastserve.asgi.accesslog import access_logger
 from fastserve.asgi.application import Application
 from fastserve.asgi.exchange import Exchange
@@ -24,6 +25,7 @@ from fastserve.net.deadlines import TICK_S, Deadlines
 from fastserve.net.listener import Listener
 from fastserve.net.state import ServerState
 from fastserve.net.stream import Address
+from fastserve.net.transports import transports_for
 from fastserve.settings import Settings
 from fastserve.wire.http1.parsers import fields_parser, head_reader
 from fastserve.wire.http1.protocol import Http1
@@ -121,7 +123,8 @@ class Server:
             log_refusal=_log_refusal,
             keeps_connections=settings.timeouts.keep_alive_s > 0,
         )
-        self._listeners = [Listener(sock, self._state) for sock in sockets]
+        self._transports = transports_for(self._state)
+        self._listeners = [Listener(sock, self._state, self._transports) for sock in sockets]
         self._stopping = Stopping.NOT
         self._stop_changed = asyncio.Event()
         self._forced = asyncio.Event()
@@ -225,6 +228,12 @@ class Server:
             LifespanError: the application failed to start.
             BindError: another server listens on the same address.
         """
+        try:
+            await self._run()
+        finally:
+            self._transports.close()
+
+    async def _run(self) -> None:
         started = await _first(self._lifespan.start(), self._stop_changed)
         if not started:
             self._lifespan.cancel()
@@ -250,7 +259,7 @@ class Server:
             try:
                 sock.listen(self._settings.bind.backlog)
             except OSError as error:
-                raise BindError(f"cannot listen on {sock.getsockname()}: {error.strerror}") from None
+                raise BindError(f"cannot listen on {socket_authority(sock.getsockname())}: {error.strerror}") from None
             listener.start()
         self._on_ready()
 
@@ -298,15 +307,20 @@ class Server:
     async def _finish_requests(self) -> None:
         """Let what is running finish, as long as there is time, and cancel the rest."""
         drain = asyncio.ensure_future(self._drain())
-        while not drain.done() and self._loop.time() < self._requests_end_at:
-            # A quick stop brings the end nearer.
-            self._stop_changed.clear()
-            changed = asyncio.ensure_future(self._stop_changed.wait())
-            left_s = self._requests_end_at - self._loop.time()
-            await asyncio.wait((drain, changed), timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
-            changed.cancel()
-        if not drain.done():
+        changed: asyncio.Future[Any] | None = None
+        try:
+            while not drain.done() and self._loop.time() < self._requests_end_at:
+                # A quick stop brings the end nearer.
+                self._stop_changed.clear()
+                changed = asyncio.ensure_future(self._stop_changed.wait())
+                left_s = self._requests_end_at - self._loop.time()
+                await asyncio.wait((drain, changed), timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
+                changed.cancel()
+        finally:
             drain.cancel()
+            if changed is not None:
+                changed.cancel()
+        if not drain.done():
             await self._cancel_requests()
 
     async def _drain(self) -> None:

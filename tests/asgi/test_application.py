@@ -476,21 +476,27 @@ async def test_whatever_comes_of_a_cancellation_of_ours_is_not_logged(
 async def test_what_fails_by_itself_before_and_after_others_are_cancelled_is_logged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    app = PlayedApp()
+    released = asyncio.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] != "/held":
+            raise ValueError(scope["path"])
+        try:
+            await released.wait()
+        except asyncio.CancelledError:
+            await released.wait()
+            raise
+
     rig = Rig(app)
-    before, cancelled, after = rig.connect(), rig.connect(), rig.connect()
-    await answers(before)
-    await answers(cancelled)
-    app.calls[0].fail(ValueError("before"))
-    await turns()
+    await answers(rig.connect(), request("/before"))
+    await answers(rig.connect(), request("/held"))
     rig.application.cancel_all()
+    await answers(rig.connect(), request("/after"))
+    released.set()
     await rig.application.wait_idle()
-    await answers(after)
-    app.calls[2].fail(ValueError("after"))
-    await turns()
     assert errors(caplog) == [
-        "Exception in ASGI application: ValueError('before')",
-        "Exception in ASGI application: ValueError('after')",
+        "Exception in ASGI application: ValueError('/before')",
+        "Exception in ASGI application: ValueError('/after')",
     ]
 
 

@@ -1,4 +1,4 @@
-"""Accepting connections on real sockets, in both event loops."""
+"""Accepting connections on real sockets, in both event loops and with both kinds of transports."""
 
 from __future__ import annotations
 
@@ -16,26 +16,31 @@ import pytest
 from fastserve.net.connection import Connection
 from fastserve.net.deadlines import Deadlines, Watched
 from fastserve.net.listener import Listener
+from fastserve.net.transports import Transports, transports_for
 from tests.doubles import PlayedApp, Rig, request, turns, until
 
-pytestmark = pytest.mark.usefixtures("loop_factory")
+pytestmark = pytest.mark.usefixtures("loop_factory", "kind")
 
 
-class ListeningSocket(socket.socket):
-    """A socket that listens on a loopback port. errors: what the next calls of accept() raise, before it is real."""
+class WatchedTransports:
+    """Real transports. errors: what accept() raises the next times, before it is real. accepts: how often it was called."""
 
-    def __init__(self) -> None:
-        super().__init__(socket.AF_INET, socket.SOCK_STREAM)
-        self.bind(("127.0.0.1", 0))
-        self.listen(1000)
+    def __init__(self, transports: Transports) -> None:
+        self._transports = transports
         self.errors: list[OSError] = []
         self.accepts = 0
 
-    def accept(self) -> tuple[socket.socket, Any]:
+    def accept(self, listening: socket.socket) -> bool:
         self.accepts += 1
         if self.errors:
             raise self.errors.pop(0)
-        return super().accept()
+        return self._transports.accept(listening)
+
+    async def wait_attached(self) -> None:
+        await self._transports.wait_attached()
+
+    def close(self) -> None:
+        self._transports.close()
 
 
 class Clients:
@@ -69,13 +74,14 @@ class PlayedLoop:
 
 
 @pytest.fixture
-def sock() -> Iterator[ListeningSocket]:
-    with ListeningSocket() as sock:
+def sock() -> Iterator[socket.socket]:
+    """Return a socket that listens on a loopback port."""
+    with socket.create_server(("127.0.0.1", 0), backlog=1000) as sock:
         yield sock
 
 
 @pytest.fixture
-def clients(sock: ListeningSocket) -> Iterator[Clients]:
+def clients(sock: socket.socket) -> Iterator[Clients]:
     clients = Clients(sock)
     yield clients
     clients.close()
@@ -84,12 +90,13 @@ def clients(sock: ListeningSocket) -> Iterator[Clients]:
 @asynccontextmanager
 async def listening(
     sock: socket.socket, app: PlayedApp | None = None, **options: Any
-) -> AsyncIterator[tuple[Rig, Listener]]:
+) -> AsyncIterator[tuple[Rig, Listener, WatchedTransports]]:
     """Make a listener that is not started, and in the end close everything, also of a test that failed."""
     rig = Rig(app or PlayedApp(), **options)
-    listener = Listener(sock, rig.state)
+    transports = WatchedTransports(transports_for(rig.state))
+    listener = Listener(sock, rig.state, transports)
     try:
-        yield rig, listener
+        yield rig, listener, transports
     finally:
         with contextlib.suppress(OSError):
             await listener.stop()
@@ -98,11 +105,12 @@ async def listening(
         for connection in list(rig.state.connections):
             connection.cut()
         await rig.state.wait_no_connections()
+        transports.close()
 
 
-async def test_a_connection_is_accepted_and_served(sock: ListeningSocket, clients: Clients) -> None:
+async def test_a_connection_is_accepted_and_served(sock: socket.socket, clients: Clients) -> None:
     app = PlayedApp()
-    async with listening(sock, app) as (_, listener):
+    async with listening(sock, app) as (_, listener, _):
         listener.start()
         clients.connect()
         clients.sockets[0].sendall(request("/a"))
@@ -113,25 +121,23 @@ async def test_a_connection_is_accepted_and_served(sock: ListeningSocket, client
         assert clients.sockets[0].recv(1000).endswith(b"hello")
 
 
-async def test_nothing_is_accepted_before_the_start(sock: ListeningSocket, clients: Clients) -> None:
-    async with listening(sock) as (rig, listener):
+async def test_nothing_is_accepted_before_the_start(sock: socket.socket, clients: Clients) -> None:
+    async with listening(sock) as (rig, listener, transports):
         clients.connect()
         await turns(20)
-        assert (sock.accepts, rig.state.connections) == (0, set())
+        assert (transports.accepts, rig.state.connections) == (0, set())
         await listener.stop()
         assert sock.fileno() == -1
 
 
-async def test_a_burst_is_accepted_in_a_few_turns_and_others_get_theirs(
-    sock: ListeningSocket, clients: Clients
-) -> None:
-    async with listening(sock) as (rig, listener):
+async def test_a_burst_is_accepted_in_a_few_turns_and_others_get_theirs(sock: socket.socket, clients: Clients) -> None:
+    async with listening(sock) as (rig, listener, transports):
         loop = asyncio.get_running_loop()
         clients.connect(200)
         seen = [0]
 
         def look() -> None:
-            seen.append(sock.accepts)
+            seen.append(transports.accepts)
             if len(rig.state.connections) < 200:
                 loop.call_soon(look)
 
@@ -144,9 +150,9 @@ async def test_a_burst_is_accepted_in_a_few_turns_and_others_get_theirs(
 
 
 async def test_connections_over_the_limit_wait_in_the_queue_until_another_one_closes(
-    sock: ListeningSocket, clients: Clients
+    sock: socket.socket, clients: Clients
 ) -> None:
-    async with listening(sock, limit_connections=3) as (rig, listener):
+    async with listening(sock, limit_connections=3) as (rig, listener, transports):
         listener.start()
         clients.connect(5)
         served: set[Connection] = set()
@@ -155,7 +161,7 @@ async def test_connections_over_the_limit_wait_in_the_queue_until_another_one_cl
             await until(lambda: len(served | rig.state.connections) == count)
             await turns(50)
             served.update(rig.state.connections)
-            assert (len(served), sock.accepts, len(rig.state.connections)) == (count, count, 3)
+            assert (len(served), transports.accepts, len(rig.state.connections)) == (count, count, 3)
 
         for count in (3, 4):
             await accepted(count)
@@ -163,19 +169,19 @@ async def test_connections_over_the_limit_wait_in_the_queue_until_another_one_cl
         await accepted(5)
 
 
-async def test_connections_on_their_way_count_for_the_limit(sock: ListeningSocket, clients: Clients) -> None:
-    async with listening(sock, limit_connections=2) as (rig, listener):
+async def test_connections_on_their_way_count_for_the_limit(sock: socket.socket, clients: Clients) -> None:
+    async with listening(sock, limit_connections=2) as (rig, listener, transports):
         clients.connect(40)
         listener.start()
         await until(lambda: rig.state.connections)
         await turns(50)
-        assert (len(rig.state.connections), sock.accepts) == (2, 2)
+        assert (len(rig.state.connections), transports.accepts) == (2, 2)
 
 
 async def test_a_connection_that_was_just_made_counts_only_once_for_the_limit(
-    sock: ListeningSocket, clients: Clients
+    sock: socket.socket, clients: Clients
 ) -> None:
-    async with listening(sock, limit_connections=2) as (rig, listener):
+    async with listening(sock, limit_connections=2) as (rig, listener, _):
 
         class ConnectsInBetween(Deadlines):
             """When the first connection is made, the second client connects."""
@@ -197,19 +203,19 @@ async def test_a_connection_that_was_just_made_counts_only_once_for_the_limit(
 
 @pytest.mark.parametrize("code", [errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM], ids=errno.errorcode.get)
 async def test_out_of_descriptors_or_memory_it_pauses_and_goes_on_after_half_a_second(
-    code: int, sock: ListeningSocket, clients: Clients, caplog: pytest.LogCaptureFixture
+    code: int, sock: socket.socket, clients: Clients, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with listening(sock) as (rig, listener):
+    async with listening(sock) as (rig, listener, transports):
         loop = PlayedLoop()
         rig.state.loop = cast(asyncio.AbstractEventLoop, loop)
-        sock.errors = [OSError(code, "Too many of something"), OSError(code, "Too many of something")]
+        transports.errors = [OSError(code, "Too many of something"), OSError(code, "Too many of something")]
         clients.connect()
         listener.start()
 
         async def paused(times: int) -> None:
             await until(lambda: len(loop.timers) == times)
             await turns(100)
-            assert sock.accepts == times, "it spins"
+            assert transports.accepts == times, "it spins"
             assert [delay for delay, _ in loop.timers] == [0.5] * times
             loop.timers[-1][1]()
 
@@ -221,43 +227,30 @@ async def test_out_of_descriptors_or_memory_it_pauses_and_goes_on_after_half_a_s
         ] * 2
 
 
-async def test_a_pause_that_ends_after_the_stop_starts_nothing(sock: ListeningSocket, clients: Clients) -> None:
-    async with listening(sock) as (rig, listener):
+async def test_a_pause_that_ends_after_the_stop_starts_nothing(sock: socket.socket, clients: Clients) -> None:
+    async with listening(sock) as (rig, listener, transports):
         loop = PlayedLoop()
         rig.state.loop = cast(asyncio.AbstractEventLoop, loop)
-        sock.errors = [OSError(errno.EMFILE, "Too many open files")]
+        transports.errors = [OSError(errno.EMFILE, "Too many open files")]
         clients.connect()
         listener.start()
         await until(lambda: loop.timers)
         await listener.stop()
         loop.timers[0][1]()
         await turns(20)
-        assert (sock.accepts, sock.fileno()) == (1, -1)
-
-
-@pytest.mark.parametrize(
-    "error", [ConnectionAbortedError(errno.ECONNABORTED, "aborted"), BlockingIOError(), InterruptedError()]
-)
-async def test_a_client_that_is_gone_before_its_turn_does_not_hinder_the_next(
-    error: OSError, sock: ListeningSocket, clients: Clients
-) -> None:
-    async with listening(sock) as (rig, listener):
-        sock.errors = [error]
-        clients.connect(2)
-        listener.start()
-        await until(lambda: len(rig.state.connections) == 2)
+        assert (transports.accepts, sock.fileno()) == (1, -1)
 
 
 # accept(2): "Linux accept() passes already-pending network errors on the new socket as an error code from accept()."
-PENDING_ERRORS = [errno.EPROTO, errno.EHOSTUNREACH]
+PENDING_ERRORS = [errno.ECONNABORTED, errno.EPROTO, errno.EHOSTUNREACH]
 
 
 @pytest.mark.parametrize("code", PENDING_ERRORS, ids=errno.errorcode.get)
 async def test_the_error_of_one_pending_connection_does_not_hinder_the_next(
-    code: int, sock: ListeningSocket, clients: Clients
+    code: int, sock: socket.socket, clients: Clients
 ) -> None:
-    async with listening(sock) as (rig, listener):
-        sock.errors = [OSError(code, "a pending error")]
+    async with listening(sock) as (rig, listener, transports):
+        transports.errors = [OSError(code, "a pending error")]
         clients.connect(2)
         listener.start()
         await until(lambda: len(rig.state.connections) == 2)
@@ -265,29 +258,29 @@ async def test_the_error_of_one_pending_connection_does_not_hinder_the_next(
 
 @pytest.mark.parametrize("code", PENDING_ERRORS, ids=errno.errorcode.get)
 async def test_the_error_of_one_pending_connection_does_not_hinder_the_stop(
-    code: int, sock: ListeningSocket, clients: Clients
+    code: int, sock: socket.socket, clients: Clients
 ) -> None:
-    async with listening(sock) as (rig, listener):
+    async with listening(sock) as (rig, listener, transports):
         listener.start()
-        sock.errors = [OSError(code, "a pending error")]
+        transports.errors = [OSError(code, "a pending error")]
         clients.connect(2)
         await listener.stop()
         assert (len(rig.state.connections), sock.fileno()) == (2, -1)
 
 
 async def test_an_error_that_nobody_expects_is_not_hidden(
-    sock: ListeningSocket, clients: Clients, caplog: pytest.LogCaptureFixture
+    sock: socket.socket, clients: Clients, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with listening(sock) as (rig, listener):
-        sock.errors = [OSError(errno.EINVAL, "not listening")]
+    async with listening(sock) as (rig, listener, transports):
+        transports.errors = [OSError(errno.EINVAL, "not listening")]
         clients.connect()
         listener.start()
         await until(lambda: rig.state.connections)
         assert "Cannot accept connections: not listening." in caplog.text
 
 
-async def test_the_stop_takes_what_is_queued_and_then_nothing_more(sock: ListeningSocket, clients: Clients) -> None:
-    async with listening(sock) as (rig, listener):
+async def test_the_stop_takes_what_is_queued_and_then_nothing_more(sock: socket.socket, clients: Clients) -> None:
+    async with listening(sock) as (rig, listener, _):
         listener.start()
         clients.connect(150)
         await listener.stop()
@@ -297,8 +290,8 @@ async def test_the_stop_takes_what_is_queued_and_then_nothing_more(sock: Listeni
             clients.connect()
 
 
-async def test_the_stop_leaves_what_is_over_the_limit(sock: ListeningSocket, clients: Clients) -> None:
-    async with listening(sock, limit_connections=2) as (rig, listener):
+async def test_the_stop_leaves_what_is_over_the_limit(sock: socket.socket, clients: Clients) -> None:
+    async with listening(sock, limit_connections=2) as (rig, listener, _):
         listener.start()
         clients.connect(4)
         await until(lambda: len(rig.state.connections) == 2)
@@ -309,28 +302,3 @@ async def test_the_stop_leaves_what_is_over_the_limit(sock: ListeningSocket, cli
         await until(lambda: len(rig.state.connections) == 1)
         await turns(20)
         assert rig.state.connections <= set(connections)
-
-
-async def test_a_connection_that_is_lost_before_it_has_a_transport_is_closed(
-    sock: ListeningSocket, clients: Clients, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level("DEBUG")
-    accepted: list[socket.socket] = []
-
-    class LosesConnections(PlayedLoop):
-        """An event loop that cannot give a socket a transport."""
-
-        async def connect_accepted_socket(self, factory: Callable[[], object], sock: socket.socket) -> None:
-            accepted.append(sock)
-            raise OSError(errno.EBADF, "lost")
-
-    async with listening(sock, limit_connections=1) as (rig, listener):
-        rig.state.loop = cast(asyncio.AbstractEventLoop, LosesConnections())
-        clients.connect()
-        listener.start()
-        await until(lambda: accepted)
-        await turns()
-        assert [each.fileno() for each in accepted] == [-1]
-        assert "A connection was lost before it began: [Errno 9] lost" in caplog.text
-        assert rig.state.connections == set()
-        await listener.stop()

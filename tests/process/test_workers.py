@@ -100,7 +100,6 @@ def test_a_worker_that_dies_again_and_again_is_retried_with_growing_delays(start
     assert server.stop() == 0
 
 
-@pytest.mark.xfail(strict=True, reason="connections are not steered away from a slot without a worker")
 def test_new_connections_go_to_the_workers_that_there_are(start: Start, folder: Path) -> None:
     """Also when one worker cannot be replaced for a long time."""
     (folder / "crashing.py").write_text(CRASHING)

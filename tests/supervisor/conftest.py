@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import pytest
 
@@ -21,8 +22,10 @@ __all__ = ["folder", "listening", "said", "start"]
 def listening() -> Iterator[Open]:
     with contextlib.ExitStack() as stack:
 
-        def open_sockets(*addresses: str, slots: int = 1) -> ListeningSockets:
-            sockets = ListeningSockets(BindSettings(bind=addresses), slots)
+        def open_sockets(
+            *addresses: str, balance: str = "random", inherited: Mapping[str, Any] | None = None
+        ) -> ListeningSockets:
+            sockets = ListeningSockets(BindSettings(bind=addresses), balance, inherited)
             stack.callback(sockets.close)
             return sockets
 

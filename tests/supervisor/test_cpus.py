@@ -6,11 +6,14 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Literal
 
 import psutil
 import pytest
 
-from fastserve.supervisor.cpus import WORKER_MEMORY_BYTES, plan_workers
+from fastserve.errors import SettingsError
+from fastserve.settings import ProcessSettings, parse_cpus
+from fastserve.supervisor.cpus import WORKER_MEMORY_BYTES, CpuPlan, plan_workers
 
 MIB = 2**20
 Machine = Callable[..., Path]
@@ -20,6 +23,11 @@ V2 = "sys/fs/cgroup"
 V1_CPU = "sys/fs/cgroup/cpu,cpuacct"
 V1_MEMORY = "sys/fs/cgroup/memory"
 V1_UNLIMITED = "9223372036854771712"
+
+
+def plan_auto(root: Path) -> CpuPlan:
+    """Return the plan for as many workers as fit this machine."""
+    return plan_workers(ProcessSettings(workers="auto"), root=root)
 
 
 @pytest.fixture
@@ -104,7 +112,7 @@ QUOTAS = {
 
 @pytest.mark.parametrize(("files", "workers"), QUOTAS.values(), ids=QUOTAS.keys())
 def test_the_cpu_quota_limits_the_number_of_workers(machine: Machine, files: Mapping[str, str], workers: int) -> None:
-    assert plan_workers(None, root=machine(files)).workers == workers
+    assert plan_auto(machine(files)).workers == workers
 
 
 MEMORY = {
@@ -128,11 +136,11 @@ MEMORY = {
 def test_the_memory_of_the_group_limits_the_number_of_workers(
     machine: Machine, files: Mapping[str, str], workers: int
 ) -> None:
-    assert plan_workers(None, root=machine(files)).workers == workers
+    assert plan_auto(machine(files)).workers == workers
 
 
 def test_the_memory_of_the_machine_limits_the_number_of_workers(machine: Machine) -> None:
-    assert plan_workers(None, root=machine(memory=512 * MIB)).workers == 4
+    assert plan_auto(machine(memory=512 * MIB)).workers == 4
 
 
 @pytest.mark.parametrize(
@@ -146,46 +154,128 @@ def test_the_memory_of_the_machine_limits_the_number_of_workers(machine: Machine
     ],
 )
 def test_the_reason_is_what_was_least(machine: Machine, files: Mapping[str, str], memory: int, reason: str) -> None:
-    assert plan_workers(None, root=machine(files, memory=memory)).reason == reason
+    assert plan_auto(machine(files, memory=memory)).reason == reason
 
 
 @pytest.mark.parametrize("wanted", [1, 2, 50])
 def test_a_number_that_is_asked_for_is_not_limited(machine: Machine, wanted: int) -> None:
     root = machine(v2("/a", cpu_max="100000 100000", memory_max="1000000"), memory=MIB)
-    plan = plan_workers(wanted, root=root)
+    plan = plan_workers(ProcessSettings(workers=wanted), root=root)
     assert (plan.workers, plan.reason) == (wanted, "as asked")
 
 
 # Pinning.
 
 PINNED = {
-    "as many workers as CPUs": (4, {0, 1, 2, 3}, None, (0, 1, 2, 3)),
-    "fewer workers than CPUs": (2, {0, 1, 2, 3}, None, (0, 1)),
-    "CPUs that do not start at 0": (2, {5, 3}, None, (3, 5)),
-    "as many as fit": (None, {2, 4, 6}, None, (2, 4, 6)),
-    "a quota of all CPUs": (2, {0, 1}, "200000 100000", (0, 1)),
-    "a quota above the CPUs": (2, {0, 1}, "210000 100000", (0, 1)),
-    "more workers than CPUs": (3, {0, 1}, None, ()),
-    "one worker": (1, {0, 1}, None, ()),
-    "one CPU": (None, {3}, None, ()),
-    "a quota below the CPUs": (2, {0, 1, 2, 3}, "200000 100000", ()),
-    "a quota just below the CPUs": (2, {0, 1}, "199000 100000", ()),
-    "a quota that decides the number": (None, {0, 1, 2, 3}, "350000 100000", ()),
+    "as many workers as CPUs": (4, {0, 1, 2, 3}, None, True),
+    "fewer workers than CPUs": (2, {0, 1, 2, 3}, None, True),
+    "CPUs that do not start at 0": (2, {5, 3}, None, True),
+    "as many as fit": ("auto", {2, 4, 6}, None, True),
+    "a quota of all CPUs": (2, {0, 1}, "200000 100000", True),
+    "a quota above the CPUs": (2, {0, 1}, "210000 100000", True),
+    "more workers than CPUs": (3, {0, 1}, None, False),
+    "one worker": (1, {0, 1}, None, False),
+    "one CPU": ("auto", {3}, None, False),
+    "a quota below the CPUs": (2, {0, 1, 2, 3}, "200000 100000", False),
+    "a quota just below the CPUs": (2, {0, 1}, "199000 100000", False),
+    "a quota that decides the number": ("auto", {0, 1, 2, 3}, "350000 100000", False),
 }
 
 
-@pytest.mark.parametrize(("wanted", "cpus", "quota", "pinned"), PINNED.values(), ids=PINNED.keys())
+@pytest.mark.parametrize(("wanted", "cpus", "quota", "is_pinned"), PINNED.values(), ids=PINNED.keys())
 def test_workers_are_pinned_when_each_has_a_whole_cpu(
     machine: Machine,
     monkeypatch: pytest.MonkeyPatch,
-    wanted: int | None,
+    wanted: int | Literal["auto"],
     cpus: set[int],
     quota: str | None,
-    pinned: tuple[int, ...],
+    is_pinned: bool,
 ) -> None:
     root = machine(v2("/a", cpu_max=quota) if quota else {})
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: cpus, raising=False)
-    assert plan_workers(wanted, root=root).cpus == pinned
+    plan = plan_workers(ProcessSettings(workers=wanted), root=root)
+    assert plan.cpus == (tuple(sorted(cpus)) if is_pinned else ())
+    assert plan.cpu(0) == (min(cpus) if is_pinned else None)
+
+
+def test_slots_beyond_the_cpus_are_not_pinned(machine: Machine) -> None:
+    plan = plan_workers(ProcessSettings(workers=2), root=machine(cpus=3))
+    assert [plan.cpu(slot) for slot in range(5)] == [0, 1, 2, None, None]
+
+
+def test_no_worker_is_pinned_when_that_is_off(machine: Machine) -> None:
+    plan = plan_workers(ProcessSettings(workers=2, affinity="off"), root=machine())
+    assert [plan.cpu(slot) for slot in range(2)] == [None, None]
+
+
+@pytest.mark.parametrize(
+    ("affinity", "workers", "pinned"),
+    [
+        pytest.param("1", 1, [1, 1, 1], id="one CPU for one worker"),
+        pytest.param("2,0-1", 3, [2, 0, 1], id="in the order that was asked for"),
+        pytest.param("4,5", 5, [4, 5, 4, 5, 4], id="more workers than CPUs"),
+        pytest.param("0,0,3", 3, [0, 0, 3], id="one CPU twice"),
+    ],
+)
+def test_workers_are_pinned_to_the_cpus_of_a_list_in_turn(
+    machine: Machine, affinity: str, workers: int, pinned: list[int]
+) -> None:
+    root = machine(v2("/a", cpu_max="100000 100000"))  # a list is what a person wants: a quota is not in its way
+    plan = plan_workers(ProcessSettings(workers=workers, affinity=affinity), root=root)
+    assert plan.workers == workers
+    assert [plan.cpu(slot) for slot in range(len(pinned))] == pinned
+
+
+def test_a_list_with_cpus_that_this_process_may_not_use_is_refused(machine: Machine) -> None:
+    with pytest.raises(SettingsError, match=r"^--affinity: this process may not use CPU 4, 9$"):
+        plan_workers(ProcessSettings(affinity="9,0,4"), root=machine(cpus=4))
+
+
+# The order of the CPUs. The machine: CPUs by core, then cores by node.
+
+
+def topology(cores: list[str], nodes: list[str] | None = None) -> dict[str, str]:
+    """Return the files of a machine with these cores and NUMA nodes, each a list of CPUs as Linux writes it."""
+    files = {}
+    for core in cores:
+        for cpu in parse_cpus(core):
+            files[f"sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list"] = core
+    for number, cpus in enumerate(nodes or []):
+        files[f"sys/devices/system/node/node{number}/cpulist"] = cpus
+    return files
+
+
+ORDERS = {
+    "nothing is known": ({}, (0, 1, 2, 3, 4, 5, 6, 7)),
+    "a thread for each core": (topology([str(cpu) for cpu in range(8)]), (0, 1, 2, 3, 4, 5, 6, 7)),
+    "threads side by side": (topology(["0-1", "2-3", "4-5", "6-7"]), (0, 2, 4, 6, 1, 3, 5, 7)),
+    "threads far apart": (topology(["0,4", "1,5", "2,6", "3,7"]), (0, 1, 2, 3, 4, 5, 6, 7)),
+    "two nodes": (topology([str(cpu) for cpu in range(8)], ["0-3", "4-7"]), (0, 4, 1, 5, 2, 6, 3, 7)),
+    "two nodes in turn": (topology([], ["0,2,4,6", "1,3,5,7"]), (0, 1, 2, 3, 4, 5, 6, 7)),
+    "nodes and threads": (
+        topology(["0,4", "1,5", "2,6", "3,7"], ["0-1,4-5", "2-3,6-7"]),
+        (0, 2, 1, 3, 4, 6, 5, 7),
+    ),
+    "nodes of different sizes": (topology([], ["0-5", "6-7"]), (0, 6, 1, 7, 2, 3, 4, 5)),
+    "a node without CPUs": (topology([], ["0-3", "", "4-7"]), (0, 4, 1, 5, 2, 6, 3, 7)),
+    "more than ten nodes": (
+        topology([], ["", "", "0-1", *[""] * 7, "2-7"]),
+        (0, 2, 1, 3, 4, 5, 6, 7),
+    ),
+}
+
+
+@pytest.mark.parametrize(("files", "order"), ORDERS.values(), ids=ORDERS.keys())
+def test_each_core_is_used_before_its_other_thread_and_nodes_in_turn(
+    machine: Machine, files: Mapping[str, str], order: tuple[int, ...]
+) -> None:
+    assert plan_auto(machine(files)).cpus == order
+
+
+def test_only_allowed_cpus_are_in_the_order(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = machine(topology(["0-1", "2-3", "4-5", "6-7"]))
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {1, 2, 3, 7}, raising=False)
+    assert plan_auto(root).cpus == (1, 2, 7, 3)
 
 
 # The machine that the tests run on.
@@ -203,7 +293,7 @@ def one_cpu() -> Iterator[int]:
 
 
 def test_only_the_cpus_that_this_process_may_run_on_count(one_cpu: int, tmp_path: Path) -> None:
-    plan = plan_workers(None, root=tmp_path)
+    plan = plan_auto(tmp_path)
     assert (plan.workers, plan.cpus) == (1, ())
 
 
@@ -211,8 +301,10 @@ def test_a_system_without_affinity_counts_all_cpus(tmp_path: Path, monkeypatch: 
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: 6)
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(total=64 * 1024 * MIB))
-    assert plan_workers(None, root=tmp_path).workers == 6
+    assert plan_auto(tmp_path).workers == 6
 
 
 def test_this_machine_gets_at_least_one_worker_and_at_most_one_for_each_cpu() -> None:
-    assert 1 <= plan_workers(None).workers <= (os.cpu_count() or 1)
+    plan = plan_workers(ProcessSettings(workers="auto"))
+    assert 1 <= plan.workers <= (os.cpu_count() or 1)
+    assert set(plan.cpus) <= set(range(os.cpu_count() or 1))

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
+import os
 import re
 import socket
 import struct
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -56,9 +59,7 @@ class Running:
         self._clients: list[Client] = []
         settings = Settings.from_options({"access_log": False, **options})
         self.worn: list[str] = []
-        self.server = Server(
-            app, settings, sockets, place, on_ready=self._became_ready, on_worn=self.worn.append
-        )
+        self.server = Server(app, settings, sockets, place, on_ready=self._became_ready, on_worn=self.worn.append)
         self.times_ready = 0
         self.end = asyncio.ensure_future(self.server.run())
 
@@ -278,6 +279,7 @@ async def test_the_date_is_renewed(sock: socket.socket, monkeypatch: pytest.Monk
         """The clock of the wall, moved by the test."""
 
         now = 1.0
+        monotonic = staticmethod(time.monotonic)
 
         def time(self) -> float:
             return self.now
@@ -612,7 +614,7 @@ async def test_an_application_that_does_not_stop_in_its_share_of_the_time_is_can
     assert "The application did not shut down within 0.1 seconds." in lines(caplog)
 
 
-async def test_the_second_stop_is_quick(sock: socket.socket, caplog: pytest.LogCaptureFixture) -> None:
+async def test_the_second_stop_ends_at_once(sock: socket.socket, caplog: pytest.LogCaptureFixture) -> None:
     app = Living()
     loop = asyncio.get_running_loop()
     async with running(app, sock) as run:
@@ -621,12 +623,92 @@ async def test_the_second_stop_is_quick(sock: socket.socket, caplog: pytest.LogC
         await until(lambda: app.http.calls)
         run.server.stop()
         await until(lambda: "Waiting for connections to close. (CTRL+C to force quit)" in lines(caplog))
+        assert (run.server.is_stopping, run.server.is_forced) == (True, False)
         began = loop.time()
         run.server.stop()
+        assert run.server.is_forced
         await run.end
         assert loop.time() - began < 0.5
         assert await client.rest() == b""
     assert lines(caplog)[-1] == "Stopped at once: 1 requests are cut off."
+
+
+async def test_a_quick_stop_gives_running_requests_a_moment_and_the_application_its_end(
+    sock: socket.socket, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(server_module, "_QUICK_S", 0.2)
+    app = Living()
+    async with running(app, sock) as run:
+        in_time, late = await run.connect(), await run.connect()
+        for client in (in_time, late):
+            client.send(request())
+        await until(lambda: len(app.http.calls) == 2)
+        run.server.stop_quickly()
+        await until(lambda: "Waiting for connections to close. (CTRL+C to force quit)" in lines(caplog))
+        await app.http.calls[0].respond(b"last")
+        answers = [await client.rest() for client in (in_time, late)]
+        assert sorted(answer.partition(b"\r\n")[0] for answer in answers) == [
+            b"HTTP/1.1 200 OK",
+            b"HTTP/1.1 500 Internal Server Error",
+        ]
+        await run.end
+    assert app.events == ["start", "request", "request", "done", "done", "stop", "stopped"]
+
+
+async def test_a_quick_stop_after_a_stop_ends_at_once(sock: socket.socket) -> None:
+    app = Living()
+    async with running(app, sock) as run:
+        client = await run.connect()
+        client.send(request())
+        await until(lambda: app.http.calls)
+        run.server.stop()
+        await turns()
+        run.server.stop_quickly()
+        async with asyncio.timeout(0.5):
+            await run.end
+        assert await client.rest() == b""
+
+
+async def test_before_it_stops_the_server_serves_for_the_time_to_leave(
+    sock: socket.socket, caplog: pytest.LogCaptureFixture
+) -> None:
+    loop = asyncio.get_running_loop()
+    async with running(echo, sock, drain_delay=0.4) as run:
+        kept = await run.connect()
+        await kept.ask(request())
+        began = loop.time()
+        run.server.stop()
+        await until(lambda: "Shutting down in 0.4 seconds" in lines(caplog))
+        assert run.server.is_stopping
+        for client in (kept, await run.connect()):
+            assert b"\r\nconnection: close\r\n" in await client.ask(request())
+            assert await client.rest() == b""
+            client.writer.close()
+        assert not run.end.done()
+        await run.end
+        assert 0.35 < loop.time() - began < 1.5
+
+
+@pytest.mark.parametrize("how", ["stop", "stop_quickly"])
+async def test_a_second_stop_ends_the_time_to_leave(
+    how: str, sock: socket.socket, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = PlayedApp()
+    async with running(app, sock, drain_delay=60, lifespan="off") as run:
+        client = await run.connect()
+        client.send(request())
+        await until(lambda: app.calls)
+        run.server.stop()
+        await until(lambda: "Shutting down in 60 seconds" in lines(caplog))
+        getattr(run.server, how)()
+        await until(lambda: "Shutting down" in lines(caplog))
+        is_forced = [run.server.is_forced]
+        await app.calls[0].respond()
+        assert (await client.rest()).startswith(b"HTTP/1.1 200 ")
+        getattr(run.server, how)()
+        is_forced.append(run.server.is_forced)
+        await run.end
+    assert is_forced == [False, True]
 
 
 async def test_the_second_stop_ends_the_wait_for_an_application_that_does_not_stop(sock: socket.socket) -> None:
@@ -648,3 +730,105 @@ async def test_a_stop_without_lifespan_has_nothing_to_say_about_the_application(
         run.server.stop()
         await run.end
     assert lines(caplog) == ["Shutting down"]
+
+
+# A worker among others.
+
+
+@pytest.fixture
+def place() -> Place:
+    """The place of the second of two workers."""
+    scoreboard = Scoreboard(2)
+    scoreboard.reserve(0, 0.0)
+    return Place(1, scoreboard, scoreboard.reserve(1, 0.0))
+
+
+async def test_a_worker_is_worn_after_so_many_requests_and_serves_on(sock: socket.socket) -> None:
+    async with running(echo, sock, limit_max_requests=3) as run:
+        client = await run.connect()
+        for _ in range(2):
+            await client.ask(request())
+        assert run.worn == []
+        for _ in range(2):
+            await client.ask(request())
+        assert run.worn == ["it has served 3 requests or more"]
+
+
+async def test_workers_are_worn_after_different_numbers_of_requests(sock: socket.socket) -> None:
+    async with running(echo, sock, limit_max_requests=2, limit_max_requests_jitter=3) as run:
+        client = await run.connect()
+        count = 0
+        while not run.worn:
+            await client.ask(request())
+            count += 1
+        assert 2 <= count <= 5
+
+
+async def test_a_worker_tells_how_it_is(sock: socket.socket, place: Place) -> None:
+    app = PlayedApp()
+    async with running(app, sock, place=place) as run:
+        began = place.record.beat_us
+        assert place.record.read().state is WorkerState.READY
+        client = await run.connect()
+        client.send(request())
+        await until(lambda: app.calls)
+        await until(lambda: place.record.read().running)
+        report = place.record.read()
+        assert (report.pid, report.slot, report.connections, report.requests) == (os.getpid(), 1, 1, 0)
+        assert report.started_us <= began < report.beat_us <= time.monotonic() * 1e6
+        await app.calls[0].respond(b"hello", 404)
+        await until(lambda: place.record.read().requests)
+        report = place.record.read()
+        assert (report.running, report.sent_bytes, report.status[4], sum(report.latency)) == (0, 5, 1, 1)
+
+
+async def test_a_worker_that_is_told_to_stop_says_that_it_drains(sock: socket.socket, place: Place) -> None:
+    app = PlayedApp()
+    async with running(app, sock, place=place) as run:
+        client = await run.connect()
+        client.send(request())
+        await until(lambda: app.calls)
+        run.server.stop()
+        await until(lambda: place.record.read().state is WorkerState.DRAINING)
+        await app.calls[0].respond()
+        await client.rest()
+
+
+async def test_the_state_of_all_workers_can_be_asked_for(sock: socket.socket, place: Place) -> None:
+    async with running(echo, sock, place=place, status_path="/status", ready_path="/ready") as run:
+        client = await run.connect()
+        answer = await client.ask(request("/status"))
+        workers = json.loads(answer.partition(b"\r\n\r\n")[2])["workers"]
+        assert [(worker["worker"], worker["state"]) for worker in workers] == [(0, "booting"), (1, "ready")]
+        assert (await client.ask(request("/ready"))).startswith(b"HTTP/1.1 200 ")
+        assert (await client.ask(request("/other"))).endswith(b"/other ")
+
+
+async def test_all_workers_say_no_and_keep_no_connections_as_soon_as_the_server_is_leaving(
+    sock: socket.socket, place: Place
+) -> None:
+    async with running(echo, sock, place=place, ready_path="/ready") as run:
+        client = await run.connect()
+        assert (await client.ask(request("/ready"))).startswith(b"HTTP/1.1 200 ")
+        place.scoreboard.is_leaving = True
+        assert (await (await run.connect()).ask(request("/ready"))).startswith(b"HTTP/1.1 503 ")
+        while b"\r\nconnection: close\r\n" not in await (await run.connect()).ask(request()):
+            pass
+        assert not run.server.is_stopping
+
+
+async def test_a_worker_that_is_replaced_answers_a_last_request_on_each_connection(
+    sock: socket.socket, place: Place
+) -> None:
+    async with running(echo, sock, place=place, ready_path="/ready", timeout_graceful_shutdown=2) as run:
+        kept = await run.connect()
+        await kept.ask(request())
+        run.server.stop()
+        await until(lambda: place.record.read().state is WorkerState.DRAINING)
+        assert not run.end.done()
+        answer = await kept.ask(request("/ready"))
+        assert answer.startswith(b"HTTP/1.1 200 ")
+        assert b"\r\nconnection: close\r\n" in answer
+        assert await kept.rest() == b""
+        kept.writer.close()
+        await run.end

@@ -15,9 +15,13 @@ from typing import Any
 
 import pytest
 
+from fastserve.errors import AppLoadError
 from fastserve.settings import Settings
-from fastserve.worker.worker import READY, Parent, run_worker
-from tests.doubles import turns, until
+from fastserve.worker.apploader import load_app
+from fastserve.worker.owner import Owner
+from fastserve.worker.scoreboard import Scoreboard
+from fastserve.worker.server import Place, Server
+from fastserve.worker.worker import Signals, run_worker
 
 SIGNAL = signal.SIGUSR2  # one that means nothing to pytest
 
@@ -37,13 +41,17 @@ LIVING = """
 
 @pytest.fixture(autouse=True)
 def _as_before(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """Forget the modules and the signal handler of a test."""
+    """Forget the modules, the environment and the signal handlers of a test."""
     caplog.set_level(logging.INFO, "fastserve")
+    monkeypatch.setenv("FASTSERVE_WORKER_ID", "")
     monkeypatch.setattr(sys, "path", sys.path[:])
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
-    modules, handler = set(sys.modules), signal.getsignal(SIGNAL)
+    modules = set(sys.modules)
+    handlers = {number: signal.getsignal(number) for number in (SIGNAL, signal.SIGUSR1)}
     yield
-    signal.signal(SIGNAL, handler)
+    faulthandler.cancel_dump_traceback_later()
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
     for name in set(sys.modules) - modules:
         del sys.modules[name]
 
@@ -56,21 +64,32 @@ def sock() -> Iterator[socket.socket]:
 
 
 class PlayedOwner:
-    """An owner that does something as soon as the worker is ready. stop: as the worker gave it."""
+    """An owner that does something as soon as the worker is ready. said: what the worker told it, in order."""
 
-    stop_signals: tuple[signal.Signals, ...] = (SIGNAL,)
+    signals: tuple[signal.Signals, ...] = (SIGNAL,)
 
-    def __init__(self, when_ready: Callable[[PlayedOwner], None]) -> None:
+    def __init__(self, when_ready: Callable[[PlayedOwner], object]) -> None:
         self._when_ready = when_ready
-        self.times_ready = 0
+        self.said: list[str] = []
+        self.told: list[int] = []
 
     def worker_is_ready(self) -> None:
-        self.times_ready += 1
+        self.said.append("ready")
         self._when_ready(self)
 
-    def watch(self, loop: asyncio.AbstractEventLoop, stop: Callable[[], None]) -> None:
+    def worker_failed(self, text: str) -> None:
+        self.said.append(f"failed: {text}")
+
+    def worker_is_worn(self, reason: str) -> None:
+        self.said.append(f"worn: {reason}")
+
+    def tell(self, number: int, server: Server) -> None:
+        self.told.append(number)
+        server.stop()
+
+    def watch(self, loop: asyncio.AbstractEventLoop, server: Server) -> None:
         self.loop = loop
-        self.stop = stop
+        self.server = server
 
 
 def raise_signal(owner: PlayedOwner) -> None:
@@ -83,6 +102,11 @@ def settings(folder: Path, text: str, **options: Any) -> Settings:
     return Settings.from_options({"app": "mine:app", "app_dir": str(folder), **options})
 
 
+def run(given: Settings, sock: socket.socket, owner: Owner, place: Place | None = None) -> int:
+    """Run a worker to its end."""
+    return run_worker(given, [sock], owner, load=lambda: load_app(given.app), place=place)
+
+
 def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.name == "fastserve"]
 
@@ -92,8 +116,9 @@ def test_a_worker_serves_until_a_signal_and_ends_with_0(
     loop: str, sock: socket.socket, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     owner = PlayedOwner(raise_signal)
-    assert run_worker(settings(tmp_path, LIVING, loop=loop), [sock], owner) == 0
-    assert owner.times_ready == 1
+    assert run(settings(tmp_path, LIVING, loop=loop), sock, owner) == 0
+    assert (owner.said, owner.told) == (["ready"], [SIGNAL])
+    assert sock.fileno() == -1
     assert owner.loop.is_closed()
     assert sys.modules["mine"].events == ["start", "stop"]
     assert [line.partition(" [")[0] for line in lines(caplog)] == [
@@ -108,12 +133,12 @@ def test_a_worker_serves_until_a_signal_and_ends_with_0(
 
 
 def test_a_worker_stops_when_its_owner_says_so(sock: socket.socket, tmp_path: Path) -> None:
-    owner = PlayedOwner(lambda owner: owner.stop())
-    assert run_worker(settings(tmp_path, LIVING), [sock], owner) == 0
+    owner = PlayedOwner(lambda owner: owner.server.stop())
+    assert run(settings(tmp_path, LIVING), sock, owner) == 0
     assert sys.modules["mine"].events == ["start", "stop"]
 
 
-def test_the_second_signal_arms_a_watchdog_that_is_gone_at_the_end(
+def test_a_signal_that_forces_the_end_arms_a_watchdog_and_one_that_does_not_arms_none(
     sock: socket.socket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text = LIVING.replace(
@@ -121,20 +146,19 @@ def test_the_second_signal_arms_a_watchdog_that_is_gone_at_the_end(
     )
     watchdog: list[Any] = []
     monkeypatch.setattr(faulthandler, "dump_traceback_later", lambda *when, **how: watchdog.append((when, how)))
-    monkeypatch.setattr(faulthandler, "cancel_dump_traceback_later", lambda: watchdog.append("cancelled"))
 
     def raise_twice(owner: PlayedOwner) -> None:
         signal.raise_signal(SIGNAL)
         assert watchdog == []
         owner.loop.call_later(0.05, signal.raise_signal, SIGNAL)
 
-    assert run_worker(settings(tmp_path, text), [sock], PlayedOwner(raise_twice)) == 0
-    assert watchdog == [((1.0,), {"exit": True}), "cancelled"]
+    assert run(settings(tmp_path, text), sock, PlayedOwner(raise_twice)) == 0
+    assert watchdog == [((1.0,), {"exit": True})]
     assert sys.modules["mine"].events == ["start", "stop"]
 
 
 def test_a_signal_after_the_end_does_nothing(sock: socket.socket, tmp_path: Path) -> None:
-    run_worker(settings(tmp_path, LIVING), [sock], PlayedOwner(raise_signal))
+    run(settings(tmp_path, LIVING), sock, PlayedOwner(raise_signal))
     signal.raise_signal(SIGNAL)
     faulthandler.cancel_dump_traceback_later()
 
@@ -144,26 +168,24 @@ def test_a_signal_after_the_end_does_nothing(sock: socket.socket, tmp_path: Path
     [
         (
             "raise ValueError('no configuration')",
-            'Error loading ASGI app: "mine" cannot be imported.\nTraceback (most recent call last):\n'
+            'failed: Error loading ASGI app: "mine" cannot be imported.\nTraceback (most recent call last):\n'
             '  File "{folder}/mine.py", line 1, in <module>\n'
             "    raise ValueError('no configuration')\n"
             "ValueError: no configuration",
         ),
-        ("other = 1", 'Error loading ASGI app: module "mine" has no attribute "app".'),
+        ("other = 1", 'failed: Error loading ASGI app: module "mine" has no attribute "app".'),
     ],
     ids=["raises", "no attribute"],
 )
 def test_an_application_that_cannot_be_loaded_is_reported_and_the_status_3(
-    text: str, line: str, sock: socket.socket, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    text: str, line: str, sock: socket.socket, tmp_path: Path
 ) -> None:
     owner = PlayedOwner(raise_signal)
-    assert run_worker(settings(tmp_path, text), [sock], owner) == 3
-    assert (lines(caplog), owner.times_ready) == ([line.format(folder=tmp_path)], 0)
+    assert run(settings(tmp_path, text), sock, owner) == 3
+    assert owner.said == [line.format(folder=tmp_path)]
 
 
-def test_an_application_that_does_not_start_is_reported_and_the_status_3(
-    sock: socket.socket, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_an_application_that_does_not_start_is_reported_and_the_status_3(sock: socket.socket, tmp_path: Path) -> None:
     text = """
         async def app(scope, receive, send):
             await receive()
@@ -171,9 +193,113 @@ def test_an_application_that_does_not_start_is_reported_and_the_status_3(
             await receive()
     """
     owner = PlayedOwner(raise_signal)
-    assert run_worker(settings(tmp_path, text), [sock], owner) == 3
-    assert (lines(caplog)[-1], owner.times_ready) == ("Application startup failed: no database. Exiting.", 0)
+    assert run(settings(tmp_path, text), sock, owner) == 3
+    assert owner.said == ["failed: Application startup failed: no database. Exiting."]
     assert owner.loop.is_closed()
+
+
+def test_an_address_that_is_taken_meanwhile_is_reported_and_the_status_3(tmp_path: Path) -> None:
+    with socket.socket() as mine, socket.socket() as other:
+        for sock in (mine, other):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        mine.bind(("127.0.0.1", 0))
+        other.bind(mine.getsockname())  # Linux lets both bind, and one listen.
+        other.listen()
+        owner = PlayedOwner(raise_signal)
+        assert run(settings(tmp_path, LIVING), mine, owner) == 3
+    assert owner.said[0].startswith("failed: cannot listen on 127.0.0.1:")
+    assert sys.modules["mine"].events == ["start", "stop"]
+
+
+def test_a_worker_tells_its_owner_when_it_is_worn(sock: socket.socket, tmp_path: Path) -> None:
+    text = """
+        import asyncio
+
+        async def app(scope, receive, send):
+            await send({"type": "http.response.start", "status": 200})
+            await send({"type": "http.response.body", "body": b"ok"})
+    """
+    client = socket.socket()
+
+    def ask(owner: PlayedOwner) -> None:
+        client.connect(sock.getsockname())
+        client.sendall(b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")
+        owner.loop.add_reader(client, answered, owner)
+
+    def answered(owner: PlayedOwner) -> None:
+        owner.loop.remove_reader(client)
+        owner.server.stop()
+
+    with client:
+        owner = PlayedOwner(ask)
+        assert run(settings(tmp_path, text, lifespan="off", limit_max_requests=1), sock, owner) == 0
+    assert owner.said == ["ready", "worn: it has served 1 requests or more"]
+
+
+@pytest.mark.parametrize(("slot", "number"), [(None, "0"), (3, "3")], ids=["alone", "among others"])
+def test_an_application_can_know_the_number_of_its_worker_when_it_is_loaded(
+    slot: int | None, number: str, sock: socket.socket, tmp_path: Path
+) -> None:
+    scoreboard = Scoreboard(1)
+    place = Place(slot, scoreboard, scoreboard.reserve(slot, 0.0)) if slot is not None else None
+    text = f"import os\nnumber = os.environ['FASTSERVE_WORKER_ID']\n{dedent(LIVING)}"
+    assert run(settings(tmp_path, text), sock, PlayedOwner(raise_signal), place) == 0
+    assert sys.modules["mine"].number == number
+
+
+# Signals.
+
+
+def test_a_signal_while_the_application_is_loaded_ends_the_worker_with_0(sock: socket.socket, tmp_path: Path) -> None:
+    text = f"import signal\nloading = True\nsignal.raise_signal({int(SIGNAL)})\nloading = False"
+    owner = PlayedOwner(raise_signal)
+    assert run(settings(tmp_path, text), sock, owner) == 0
+    assert (owner.said, owner.told) == ([], [])
+    assert "mine" not in sys.modules
+
+
+def test_a_signal_that_was_blocked_is_taken_when_signals_are_caught(sock: socket.socket, tmp_path: Path) -> None:
+    signal.pthread_sigmask(signal.SIG_BLOCK, {SIGNAL})
+    try:
+        signal.raise_signal(SIGNAL)
+
+        def load() -> Any:
+            raise AppLoadError("the signal is lost")
+
+        given = settings(tmp_path, LIVING)
+        assert run_worker(given, [sock], PlayedOwner(raise_signal), load=load, place=None) == 0
+        assert SIGNAL not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {SIGNAL})
+
+
+@pytest.mark.parametrize("serves", [False, True], ids=["while it starts", "while it serves"])
+def test_sigusr1_opens_the_log_files_anew(serves: bool, sock: socket.socket, tmp_path: Path) -> None:
+    log, moved = tmp_path / "log", tmp_path / "moved"
+    handler = logging.FileHandler(log)
+    logger = logging.getLogger("tests.rotated")
+    logger.addHandler(handler)
+
+    def rotate() -> None:
+        log.rename(moved)
+        signal.raise_signal(signal.SIGUSR1)
+
+    def rotate_and_stop(owner: PlayedOwner) -> None:
+        rotate()
+        owner.loop.call_soon(signal.raise_signal, SIGNAL)
+
+    try:
+        owner = PlayedOwner(rotate_and_stop)
+        if serves:
+            assert run(settings(tmp_path, LIVING), sock, owner) == 0
+        else:
+            Signals(owner).catch()
+            rotate()
+        logger.error("x")
+        assert (log.read_text(), moved.read_text()) == ("x\n", "")
+    finally:
+        logger.removeHandler(handler)
+        handler.close()
 
 
 def test_what_an_application_leaves_running_is_cancelled_at_the_end(sock: socket.socket, tmp_path: Path) -> None:
@@ -204,48 +330,5 @@ def test_what_an_application_leaves_running_is_cancelled_at_the_end(sock: socket
             await receive()
             await send({"type": "lifespan.shutdown.complete"})
     """
-    assert run_worker(settings(tmp_path, text), [sock], PlayedOwner(lambda owner: owner.stop())) == 0
+    assert run(settings(tmp_path, text), sock, PlayedOwner(lambda owner: owner.server.stop())) == 0
     assert sorted(sys.modules["mine"].events) == ["cancelled", "generator closed"]
-
-
-# The parent process, at the other end of a socket.
-
-
-@pytest.fixture
-def channel() -> Iterator[tuple[socket.socket, socket.socket]]:
-    ours, theirs = socket.socketpair()
-    yield ours, theirs
-    ours.close()
-    theirs.close()
-
-
-def test_the_parent_is_told_that_the_worker_is_ready(channel: tuple[socket.socket, socket.socket]) -> None:
-    ours, theirs = channel
-    Parent(theirs).worker_is_ready()
-    assert ours.recv(16) == READY
-
-
-def test_a_parent_that_has_ended_need_not_be_told(channel: tuple[socket.socket, socket.socket]) -> None:
-    ours, theirs = channel
-    ours.close()
-    Parent(theirs).worker_is_ready()
-
-
-@pytest.mark.usefixtures("loop_factory")
-async def test_a_worker_stops_when_the_parent_has_ended_and_again_a_second_later(
-    channel: tuple[socket.socket, socket.socket], caplog: pytest.LogCaptureFixture
-) -> None:
-    ours, theirs = channel
-    loop = asyncio.get_running_loop()
-    stops: list[float] = []
-    Parent(theirs).watch(loop, lambda: stops.append(loop.time()))
-    await turns()
-    assert stops == []
-    ours.close()
-    await until(lambda: len(stops) == 2)
-    assert 0.9 < stops[1] - stops[0] < 1.5
-    assert lines(caplog) == ["The parent process has ended. Shutting down."]
-
-
-def test_only_sigterm_stops_a_worker_that_has_a_parent(channel: tuple[socket.socket, socket.socket]) -> None:
-    assert Parent(channel[1]).stop_signals == (signal.SIGTERM,)

@@ -1,0 +1,727 @@
+"""The native transport of Linux: accepted sockets live in an epoll instance of our own, which is one reader of the loop.
+
+One wake-up of the event loop serves every connection that is ready, with recv(2), protocol, send(2) in C: no handle, no
+task and no queue in between. To protocols it is what the loop's own transports are (see net.transports).
+
+  turn -> epoll_wait -> each ready transport: what is queued goes out, one recv, data_received     (level-triggered)
+  write -> send at once -> what the kernel does not take is queued -> EPOLLOUT -> sendmsg of the queue
+  close -> what is queued goes out -> lost;  abort, errors -> lost;  lost -> out of epoll, connection_lost in a turn of its own
+
+System calls are made with the GIL held. None of them blocks; letting another thread in between each two would cost more
+than they do, and up to a switch interval (5 ms) to get the GIL back.
+"""
+
+import socket
+from asyncio.trsock import TransportSocket
+
+cimport cython
+from cpython.bytes cimport (
+    PyBytes_AS_STRING,
+    PyBytes_CheckExact,
+    PyBytes_FromStringAndSize,
+    PyBytes_GET_SIZE,
+)
+from cpython.exc cimport PyErr_SetFromErrno
+from cpython.mem cimport PyMem_Free, PyMem_Malloc
+from libc.errno cimport EAGAIN, ECONNRESET, EINTR, errno
+from libc.stdint cimport uint16_t, uint32_t, uint64_t
+from libc.string cimport memcpy, memset, strerror
+from posix.uio cimport iovec
+from posix.unistd cimport close as close_fd
+
+
+cdef extern from *:
+    """
+    #include <arpa/inet.h>
+    #include <netinet/in.h>
+    #include <netinet/tcp.h>
+    #include <stddef.h>
+    #include <string.h>
+    #include <sys/epoll.h>
+    #include <sys/socket.h>
+    #include <sys/un.h>
+
+    typedef union {
+        struct sockaddr any;
+        struct sockaddr_in in4;
+        struct sockaddr_in6 in6;
+        struct sockaddr_un un;
+        struct sockaddr_storage storage;
+    } fastserve_name;
+    """
+    ctypedef union epoll_data_t:
+        uint64_t u64
+    struct epoll_event:
+        uint32_t events
+        epoll_data_t data
+    const uint32_t EPOLLIN
+    const uint32_t EPOLLOUT
+    const uint32_t EPOLLERR
+    const uint32_t EPOLLHUP
+    const int EPOLL_CLOEXEC
+    const int EPOLL_CTL_ADD
+    const int EPOLL_CTL_DEL
+    const int EPOLL_CTL_MOD
+    int epoll_create1(int flags)
+    int epoll_ctl(int epfd, int op, int fd, epoll_event *event)
+    int epoll_wait(int epfd, epoll_event *events, int maxevents, int timeout)
+
+    ctypedef unsigned int socklen_t
+    struct sockaddr:
+        uint16_t sa_family
+    struct in_addr:
+        pass
+    struct in6_addr:
+        pass
+    struct sockaddr_in:
+        uint16_t sin_port
+        in_addr sin_addr
+    struct sockaddr_in6:
+        uint16_t sin6_port
+        uint32_t sin6_flowinfo
+        in6_addr sin6_addr
+        uint32_t sin6_scope_id
+    struct sockaddr_un:
+        char *sun_path
+    ctypedef union fastserve_name:
+        sockaddr any
+        sockaddr_in in4
+        sockaddr_in6 in6
+        sockaddr_un un
+    struct msghdr:
+        iovec *msg_iov
+        size_t msg_iovlen
+    const int AF_INET
+    const int AF_INET6
+    const int AF_UNIX
+    const int INET6_ADDRSTRLEN
+    const int IPPROTO_TCP
+    const int MSG_NOSIGNAL
+    const int MSG_PEEK
+    const int SHUT_WR
+    const int SOCK_CLOEXEC
+    const int SOCK_NONBLOCK
+    const int SOL_SOCKET
+    const int SO_ERROR
+    const int TCP_NODELAY
+    const size_t SUN_PATH_AT "offsetof(struct sockaddr_un, sun_path)"
+    int accept4(int fd, sockaddr *name, socklen_t *length, int flags)
+    int getsockname(int fd, sockaddr *name, socklen_t *length)
+    int getsockopt(int fd, int level, int option, void *value, socklen_t *length)
+    int setsockopt(int fd, int level, int option, const void *value, socklen_t length)
+    int shutdown(int fd, int how)
+    ssize_t recv(int fd, void *data, size_t size, int flags)
+    ssize_t send(int fd, const void *data, size_t size, int flags)
+    ssize_t sendmsg(int fd, const msghdr *message, int flags)
+    const char *inet_ntop(int family, const void *address, char *text, socklen_t size)
+    uint16_t ntohs(uint16_t number)
+    uint32_t ntohl(uint32_t number)
+    size_t strnlen(const char *text, size_t size)
+
+
+cdef extern from "Python.h":
+    object PyUnicode_DecodeFSDefaultAndSize(const char *text, Py_ssize_t size)
+
+
+cdef enum:
+    # How many connections are served before the rest of the event loop gets its turn.
+    MOST_EVENTS = 256
+    # One recv(2), one for each connection in a turn. It is also how far one client can get ahead of the others.
+    RECEIVE_BYTES = 64 * 1024
+    # Up to here, copying parts together is cheaper than having the kernel gather them.
+    JOIN_BYTES = 4 * 1024
+    # How many queued parts one sendmsg(2) takes. The kernel's limit is 1024.
+    MOST_PARTS = 64
+    # The marks that asyncio starts with.
+    HIGH_BYTES = 64 * 1024
+    LOW_BYTES = 16 * 1024
+
+
+cdef object _os_error(int code):
+    """Return the exception for an errno, in the class that Python has for it."""
+    return OSError(code, strerror(code).decode())
+
+
+cdef object _address(fastserve_name *name, socklen_t length):
+    """Return an address as the socket module has it, or None for one that is neither IP nor Unix."""
+    cdef char text[64]
+    cdef Py_ssize_t size
+    if name.any.sa_family == AF_INET:
+        inet_ntop(AF_INET, &name.in4.sin_addr, text, sizeof(text))
+        return text.decode("ascii"), ntohs(name.in4.sin_port)
+    if name.any.sa_family == AF_INET6:
+        inet_ntop(AF_INET6, &name.in6.sin6_addr, text, sizeof(text))
+        flow = ntohl(name.in6.sin6_flowinfo)
+        return text.decode("ascii"), ntohs(name.in6.sin6_port), flow, name.in6.sin6_scope_id
+    if name.any.sa_family != AF_UNIX:
+        return None
+    if length <= SUN_PATH_AT:
+        return ""  # It has no name (unix(7)), as nearly every client.
+    size = length - SUN_PATH_AT
+    if name.un.sun_path[0] == 0:
+        return PyBytes_FromStringAndSize(name.un.sun_path, size)  # a name in the abstract namespace
+    return PyUnicode_DecodeFSDefaultAndSize(name.un.sun_path, strnlen(name.un.sun_path, size))
+
+
+cdef int _gather(list parts, Py_ssize_t first, Py_ssize_t offset, iovec *vector) noexcept:
+    """Fill a vector of MOST_PARTS with parts from the first on, which begins at an offset, and return how many it has."""
+    cdef Py_ssize_t index
+    cdef int count = 0
+    for index in range(first, min(len(parts), first + MOST_PARTS)):
+        part = parts[index]
+        vector[count].iov_base = PyBytes_AS_STRING(part) + offset
+        vector[count].iov_len = PyBytes_GET_SIZE(part) - offset
+        offset = 0
+        count += 1
+    return count
+
+
+cdef list _as_bytes(object parts):
+    """Return a list in which all parts are bytes, and none is empty. A bytearray may be changed by its owner: a copy."""
+    return [part if PyBytes_CheckExact(part) else bytes(memoryview(part)) for part in parts if len(part)]
+
+
+@cython.final
+cdef class Poller:
+    """Gives accepted sockets their transports, in one event loop (see net.transports.Transports)."""
+
+    cdef object _loop
+    cdef object _new_protocol
+    cdef int _fd
+    cdef char *_buffer  # what recv() fills and what is joined for send(); used between two calls of Python only
+    cdef list _transports  # by descriptor; None where there is none. They are ours until they are lost.
+    cdef uint32_t _generation
+    cdef object __weakref__
+
+    def __cinit__(self):
+        self._fd = -1
+        self._buffer = <char *>PyMem_Malloc(RECEIVE_BYTES)
+        if self._buffer is NULL:
+            raise MemoryError
+
+    def __init__(self, loop, new_protocol):
+        if self._fd >= 0:
+            raise RuntimeError("it is initialised already")
+        self._loop = loop
+        self._new_protocol = new_protocol
+        self._transports = []
+        self._fd = epoll_create1(EPOLL_CLOEXEC)
+        if self._fd < 0:
+            PyErr_SetFromErrno(OSError)
+        loop.add_reader(self._fd, self._turn)
+
+    def __dealloc__(self):
+        if self._fd >= 0:
+            close_fd(self._fd)
+        PyMem_Free(self._buffer)
+
+    def accept(self, listening):
+        """Accept one connection and tell whether there was one. Its protocol may have received data when this returns.
+
+        Raises:
+            OSError: see accept(2).
+        """
+        cdef fastserve_name name
+        cdef socklen_t length = sizeof(name)
+        cdef int yes = 1
+        cdef int listening_fd = listening.fileno()
+        cdef int fd
+        if self._fd < 0:
+            raise RuntimeError("the poller is closed")
+        fd = accept4(listening_fd, &name.any, &length, SOCK_NONBLOCK | SOCK_CLOEXEC)
+        if fd < 0:
+            if errno == EAGAIN or errno == EINTR:
+                return False
+            PyErr_SetFromErrno(OSError)
+        if name.any.sa_family == AF_INET or name.any.sa_family == AF_INET6:
+            # Most have it from the listening socket, but asking costs as much as setting.
+            setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof(yes))
+        cdef Transport transport = Transport.__new__(Transport)
+        transport._fd = fd
+        transport._poller = self
+        transport._peername = _address(&name, length)
+        self._put(transport)
+        try:
+            protocol = self._new_protocol()
+        except BaseException:
+            transport._lose(None)
+            raise
+        transport._begin(protocol)
+        return True
+
+    async def wait_attached(self):
+        """Wait until every accepted connection has its transport, which it has from the beginning."""
+
+    def close(self):
+        """Abort what is open and let go of the event loop."""
+        cdef Transport transport
+        if self._fd < 0:
+            return
+        for each in list(self._transports):
+            if each is not None:
+                transport = each
+                transport._lose(None)
+        if not self._loop.is_closed():
+            self._loop.remove_reader(self._fd)
+        close_fd(self._fd)
+        self._fd = -1
+        self._transports = []
+
+    cdef int _put(self, Transport transport) except -1:
+        """Keep a transport. Its generation tells it from others that have had the same descriptor."""
+        cdef Py_ssize_t missing = transport._fd + 1 - len(self._transports)
+        if missing > 0:
+            self._transports += [None] * missing
+        self._transports[transport._fd] = transport
+        self._generation += 1
+        transport._generation = self._generation
+        return 0
+
+    def _turn(self):
+        """Serve the connections that are ready. Those that are not reached come first in the next turn (epoll_wait(2))."""
+        cdef epoll_event events[MOST_EVENTS]
+        cdef Transport transport
+        cdef uint64_t key
+        cdef int index
+        cdef int count = epoll_wait(self._fd, events, MOST_EVENTS, 0)
+        for index in range(count):
+            key = events[index].data.u64
+            if <Py_ssize_t>(key & 0xFFFFFFFF) >= len(self._transports):
+                return  # closed by one of them
+            transport = self._transports[key & 0xFFFFFFFF]
+            # It may have been lost since epoll_wait(), and another one may have its descriptor.
+            if transport is not None and transport._generation == key >> 32:
+                transport._take(events[index].events)
+
+
+@cython.final
+@cython.freelist(256)
+cdef class Transport:
+    """One connection: what asyncio.Transport is for a stream socket, and nothing more."""
+
+    cdef Poller _poller
+    cdef object _protocol
+    cdef object _data_received  # of the protocol
+    cdef object _peername
+    cdef object _sockname
+    cdef object _socket  # once someone has asked for it. It owns the descriptor then.
+    cdef list _queue  # bytes that are to be sent; None until something has to wait
+    cdef Py_ssize_t _first  # of the queue: what is before it is sent
+    cdef Py_ssize_t _offset  # in the first one
+    cdef Py_ssize_t _queued_bytes
+    cdef Py_ssize_t _high_bytes
+    cdef Py_ssize_t _low_bytes
+    cdef uint32_t _generation
+    cdef uint32_t _watched  # the events that epoll waits for
+    cdef int _fd
+    cdef bint _is_watched  # it is in the epoll instance
+    cdef bint _is_paused  # pause_reading()
+    cdef bint _is_full  # pause_writing() was called
+    cdef bint _is_ended  # the peer has sent its last byte
+    cdef bint _is_shut  # write_eof()
+    cdef bint _is_closing
+    cdef bint _is_lost  # connection_lost() is called, or about to be
+    cdef object __weakref__
+
+    def __cinit__(self):
+        self._fd = -1
+        self._high_bytes = HIGH_BYTES
+        self._low_bytes = LOW_BYTES
+
+    def __dealloc__(self):
+        # Only of one that the end of the event loop has left behind. A socket object closes itself.
+        if self._fd >= 0 and self._socket is None:
+            close_fd(self._fd)
+
+    def __repr__(self):
+        state = "lost" if self._is_lost else "closing" if self._is_closing else "open"
+        return f"<Transport fd={self._fd} {state} unsent={self._queued_bytes}>"
+
+    cdef int _begin(self, object protocol) except -1:
+        """Take the protocol and tell it; receive what has come with the connection, which is usually there."""
+        self._protocol = protocol
+        try:
+            self._data_received = protocol.data_received
+            protocol.connection_made(self)
+        except (KeyboardInterrupt, SystemExit):
+            self._lose(None)
+            raise
+        except BaseException as error:
+            return self._fail("Fatal error: protocol.connection_made() call failed.", error)
+        if self._reads():
+            self._receive(0)
+        return self._watch()
+
+    # Events.
+
+    cdef inline bint _reads(self) noexcept:
+        return not (self._is_paused or self._is_ended or self._is_closing)
+
+    cdef int _take(self, uint32_t events) except -1:
+        """Act on the events of a turn."""
+        if events & EPOLLOUT and self._queued_bytes:
+            self._flush()
+        if self._is_lost:
+            return 0
+        if self._reads():
+            if events & ~EPOLLOUT:
+                self._receive(events)
+        elif events & (EPOLLERR | EPOLLHUP):
+            self._hear_hangup()
+        elif events & EPOLLIN:
+            self._watch()  # Only now: often reading goes on before anything comes.
+        return 0
+
+    cdef int _receive(self, uint32_t events) except -1:
+        """Receive once. What else there is waits until the others have had their turn."""
+        cdef ssize_t size = recv(self._fd, self._poller._buffer, RECEIVE_BYTES, 0)
+        if size < 0:
+            if errno != EAGAIN and errno != EINTR:
+                return self._lose(_os_error(errno))
+            return self._hear_hangup() if events & (EPOLLERR | EPOLLHUP) else 0
+        if size == 0:
+            return self._receive_eof()
+        data = PyBytes_FromStringAndSize(self._poller._buffer, size)
+        try:
+            self._data_received(data)
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:
+            return self._fail("Fatal error: protocol.data_received() call failed.", error)
+        return 0
+
+    cdef int _receive_eof(self) except -1:
+        self._is_ended = True
+        try:
+            keeps = self._protocol.eof_received()
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:
+            return self._fail("Fatal error: protocol.eof_received() call failed.", error)
+        if not keeps:
+            self.close()
+        return self._watch()  # no longer for reading: EOF stays readable
+
+    cdef int _hear_hangup(self) except -1:
+        """Act on EPOLLERR or EPOLLHUP, which come whether they are waited for or not, while nothing is read."""
+        cdef int error = 0
+        cdef socklen_t length = sizeof(error)
+        cdef char byte
+        getsockopt(self._fd, SOL_SOCKET, SO_ERROR, &error, &length)
+        if not error and not self._is_closing and not self._queued_bytes:
+            if self._is_shut or (not self._is_ended and recv(self._fd, &byte, 1, MSG_PEEK) > 0):
+                # Both sides have sent their last byte; or there is something to read, when that goes on. Nothing else
+                # will happen until then.
+                return self._unwatch()
+        return self._lose(_os_error(error or ECONNRESET))
+
+    cdef int _watch(self) except -1:
+        """Have epoll wait for what is wanted now."""
+        cdef epoll_event event
+        if self._is_lost:
+            return 0
+        event.events = (EPOLLIN if self._reads() else 0) | (EPOLLOUT if self._queued_bytes else 0)
+        if event.events == self._watched:
+            return 0
+        event.data.u64 = <uint64_t>self._generation << 32 | <uint64_t>self._fd
+        if epoll_ctl(self._poller._fd, EPOLL_CTL_MOD if self._is_watched else EPOLL_CTL_ADD, self._fd, &event) < 0:
+            return self._lose(_os_error(errno))
+        self._is_watched = True
+        self._watched = event.events
+        return 0
+
+    cdef int _unwatch(self) except -1:
+        # Closing the descriptor is not enough: it may be open in a child that was forked (epoll(7), question 6).
+        if self._is_watched:
+            epoll_ctl(self._poller._fd, EPOLL_CTL_DEL, self._fd, NULL)
+            self._is_watched = False
+            self._watched = 0
+        return 0
+
+    # Reading.
+
+    def is_reading(self):
+        """Tell whether data is received."""
+        return not self._is_paused and not self._is_closing
+
+    def pause_reading(self):
+        """Receive nothing until reading is resumed."""
+        if not self._is_closing:
+            self._is_paused = True
+
+    def resume_reading(self):
+        """Receive again, in a turn to come."""
+        if self._is_paused and not self._is_closing:
+            self._is_paused = False
+            self._watch()
+
+    # Writing.
+
+    def write(self, data):
+        """Send bytes, now as far as the kernel takes them."""
+        cdef Py_ssize_t sent
+        if self._is_shut:
+            raise RuntimeError("Cannot call write() after write_eof()")
+        if not PyBytes_CheckExact(data):
+            if not isinstance(data, (bytes, bytearray, memoryview)):
+                raise TypeError(f"data argument must be a bytes-like object, not {type(data).__name__!r}")
+            data = bytes(data)
+        if self._is_lost or not PyBytes_GET_SIZE(data):
+            return
+        if self._queued_bytes:
+            self._enqueue(data, 0)
+        else:
+            sent = self._send(PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
+            if sent == PyBytes_GET_SIZE(data) or self._is_lost:
+                return
+            self._enqueue(data, sent)
+            self._watch()
+        self._pause_if_full()
+
+    def writelines(self, list_of_data):
+        """Send parts one after the other, now as far as the kernel takes them."""
+        cdef list parts
+        cdef Py_ssize_t size = 0
+        cdef Py_ssize_t sent
+        if self._is_shut:
+            raise RuntimeError("Cannot call writelines() after write_eof()")
+        parts = _as_bytes(list_of_data)
+        if self._is_lost or not parts:
+            return
+        for part in parts:
+            size += PyBytes_GET_SIZE(part)
+        if not self._queued_bytes and size <= JOIN_BYTES:
+            sent = self._send_joined(parts)
+            if sent == size or self._is_lost:
+                return
+            self._enqueue(PyBytes_FromStringAndSize(self._poller._buffer + sent, size - sent), 0)
+        else:
+            self._queued_bytes += size
+            if self._queue is None:
+                self._queue = parts
+                self._send_queue()
+            else:
+                self._queue += parts
+        self._watch()
+        self._pause_if_full()
+
+    cdef Py_ssize_t _send(self, const char *data, Py_ssize_t size) except -1:
+        """Return how many bytes the kernel took; on an error 0, and the connection is lost."""
+        cdef ssize_t sent = send(self._fd, data, size, MSG_NOSIGNAL)
+        if sent < 0:
+            if errno != EAGAIN and errno != EINTR:
+                self._lose(_os_error(errno))
+            return 0
+        return sent
+
+    cdef Py_ssize_t _send_joined(self, list parts) except -1:
+        """Send parts that are JOIN_BYTES at most. They stay in the buffer until it is used again."""
+        cdef char *end = self._poller._buffer
+        for part in parts:
+            memcpy(end, PyBytes_AS_STRING(part), PyBytes_GET_SIZE(part))
+            end += PyBytes_GET_SIZE(part)
+        return self._send(self._poller._buffer, end - self._poller._buffer)
+
+    cdef int _enqueue(self, bytes data, Py_ssize_t offset) except -1:
+        """Queue what is not sent; an offset is of the only one there is."""
+        if self._queue is None:
+            self._queue = [data]
+            self._offset = offset
+        else:
+            self._queue.append(data)
+        self._queued_bytes += PyBytes_GET_SIZE(data) - offset
+        return 0
+
+    cdef int _flush(self) except -1:
+        """Send from the queue, and do what waits for it to be short or empty."""
+        self._send_queue()
+        self._resume_if_low()
+        if self._is_lost:
+            return 0
+        if not self._queued_bytes:
+            if self._is_closing:
+                return self._lose(None)
+            if self._is_shut:
+                shutdown(self._fd, SHUT_WR)
+        return self._watch()
+
+    cdef int _send_queue(self) except -1:
+        """Send from the queue, once."""
+        cdef iovec vector[MOST_PARTS]
+        cdef msghdr message
+        cdef ssize_t sent
+        memset(&message, 0, sizeof(message))
+        message.msg_iov = vector
+        message.msg_iovlen = _gather(self._queue, self._first, self._offset, vector)
+        sent = sendmsg(self._fd, &message, MSG_NOSIGNAL)
+        if sent >= 0:
+            self._drop_sent(sent)
+        elif errno != EAGAIN and errno != EINTR:
+            self._lose(_os_error(errno))
+        return 0
+
+    cdef int _drop_sent(self, Py_ssize_t sent) except -1:
+        """Take so many bytes from the front of the queue."""
+        self._queued_bytes -= sent
+        if not self._queued_bytes:
+            self._clear_queue()
+            return 0
+        sent += self._offset
+        while sent >= PyBytes_GET_SIZE(self._queue[self._first]):
+            sent -= PyBytes_GET_SIZE(self._queue[self._first])
+            self._queue[self._first] = None
+            self._first += 1
+        self._offset = sent
+        if self._first >= MOST_PARTS and self._first * 2 >= len(self._queue):
+            del self._queue[: self._first]
+            self._first = 0
+        return 0
+
+    cdef int _clear_queue(self) except -1:
+        self._queue = None
+        self._first = self._offset = self._queued_bytes = 0
+        return 0
+
+    cdef int _pause_if_full(self) except -1:
+        if self._queued_bytes > self._high_bytes and not self._is_full:
+            self._is_full = True
+            try:
+                self._protocol.pause_writing()
+            except (KeyboardInterrupt, SystemExit):
+                raise
+            except BaseException as error:
+                return self._fail("protocol.pause_writing() failed", error)
+        return 0
+
+    cdef int _resume_if_low(self) except -1:
+        if self._is_full and self._queued_bytes <= self._low_bytes and not self._is_lost:
+            self._is_full = False
+            try:
+                self._protocol.resume_writing()
+            except (KeyboardInterrupt, SystemExit):
+                raise
+            except BaseException as error:
+                return self._fail("protocol.resume_writing() failed", error)
+        return 0
+
+    def set_write_buffer_limits(self, high=None, low=None):
+        """Set the marks: over `high` bytes queued the protocol is told to pause, at `low` to resume."""
+        if high is None:
+            high = HIGH_BYTES if low is None else 4 * low
+        if low is None:
+            low = high // 4
+        if not high >= low >= 0:
+            raise ValueError(f"high ({high!r}) must be >= low ({low!r}) must be >= 0")
+        self._high_bytes = high
+        self._low_bytes = low
+        self._pause_if_full()
+
+    def get_write_buffer_limits(self):
+        """Return the marks, low and high."""
+        return self._low_bytes, self._high_bytes
+
+    def get_write_buffer_size(self):
+        """Return how many bytes are queued."""
+        return self._queued_bytes
+
+    def can_write_eof(self):
+        """Tell that the two directions can be closed one by one."""
+        return True
+
+    def write_eof(self):
+        """Send a FIN after what is queued."""
+        if self._is_shut or self._is_closing:
+            return
+        self._is_shut = True
+        if not self._queued_bytes:
+            shutdown(self._fd, SHUT_WR)  # If it fails, the connection is lost, which an event is going to tell.
+
+    # The end.
+
+    def is_closing(self):
+        """Tell whether it is closed, or about to be."""
+        return self._is_closing
+
+    def close(self):
+        """Receive nothing more, send what is queued, and then close."""
+        if self._is_closing:
+            return
+        self._is_closing = True
+        if not self._queued_bytes:
+            self._lose(None)
+
+    def abort(self):
+        """Close at once."""
+        self._lose(None)
+
+    cdef int _fail(self, str message, object error) except -1:
+        """Report what a callback of the protocol raised, and abort."""
+        self._poller._loop.call_exception_handler(
+            {"message": message, "exception": error, "transport": self, "protocol": self._protocol}
+        )
+        return self._lose(error)
+
+    cdef int _lose(self, object error) except -1:
+        """Stop all events, and have the protocol told in a turn of its own, once."""
+        if self._is_lost:
+            return 0
+        self._is_lost = self._is_closing = True
+        self._unwatch()
+        self._clear_queue()
+        self._poller._transports[self._fd] = None
+        if self._poller._loop.is_closed():
+            return self._shut_down()
+        self._poller._loop.call_soon(self._tell_lost, error)
+        return 0
+
+    def _tell_lost(self, error):
+        try:
+            if self._protocol is not None:
+                self._protocol.connection_lost(error)
+        finally:
+            self._shut_down()
+
+    cdef int _shut_down(self) except -1:
+        """Close the descriptor, and let go of the protocol."""
+        cdef int fd = self._fd
+        self._fd = -1
+        self._protocol = self._data_received = None
+        if self._socket is not None:
+            self._socket.close()
+        elif fd >= 0:
+            close_fd(fd)
+        return 0
+
+    # What it is.
+
+    def get_protocol(self):
+        """Return the protocol; None when the connection is lost and the protocol has been told."""
+        return self._protocol
+
+    def set_protocol(self, protocol):
+        """Have another protocol called from now on."""
+        self._data_received = protocol.data_received
+        self._protocol = protocol
+
+    def get_extra_info(self, name, default=None):
+        """Return the peername, the sockname or the socket, else the default."""
+        if name == "peername":
+            return self._peername
+        if name == "sockname":
+            return self._own_name()
+        if name == "socket" and self._own_socket() is not None:
+            return TransportSocket(self._socket)
+        return default
+
+    cdef object _own_name(self):
+        cdef fastserve_name name
+        cdef socklen_t length = sizeof(name)
+        if self._sockname is None and self._fd >= 0 and getsockname(self._fd, &name.any, &length) == 0:
+            self._sockname = _address(&name, length)
+        return self._sockname
+
+    cdef object _own_socket(self):
+        if self._socket is None and self._fd >= 0:
+            self._socket = socket.socket(fileno=self._fd)
+            self._socket.setblocking(False)  # which it is, but the object does not know
+        return self._socket

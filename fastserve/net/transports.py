@@ -1,0 +1,105 @@
+"""How accepted connections get their transports: natively (net.epoll), or from the event loop. Only speed differs."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable
+from typing import Protocol, TypeAlias, cast
+
+from fastserve.net.connection import Connection
+from fastserve.net.state import ServerState
+
+_log = logging.getLogger("fastserve")
+
+NewProtocol: TypeAlias = Callable[[], asyncio.BaseProtocol]
+"""Makes the protocol of one connection."""
+
+
+class Transports(Protocol):
+    """Accepts connections in one event loop, and gives each a protocol and a transport."""
+
+    def accept(self, listening: socket.socket) -> bool:
+        """Accept one connection and tell whether there was one. Its transport may come later.
+
+        Raises:
+            OSError: see accept(2), "Error handling".
+        """
+
+    async def wait_attached(self) -> None:
+        """Wait until every accepted connection has its transport."""
+
+    def close(self) -> None:
+        """Let go of the event loop, which is about to end. No connection should be left."""
+
+
+class LoopTransports:
+    """Transports of the event loop. Making one takes a task and a turn of the loop.
+
+    on_failed: called when a connection that was accepted gets no transport, because it is lost already.
+    """
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, new_protocol: NewProtocol, on_failed: Callable[[], None]
+    ) -> None:
+        self._loop = loop
+        self._new_protocol = new_protocol
+        self._on_failed = on_failed
+        self._attaching: set[asyncio.Task[None]] = set()
+
+    def accept(self, listening: socket.socket) -> bool:
+        """See Transports."""
+        try:
+            sock, _ = listening.accept()
+        except (BlockingIOError, InterruptedError):
+            return False
+        sock.setblocking(False)
+        protocol = self._new_protocol()
+        task = self._loop.create_task(self._attach(sock, protocol))
+        self._attaching.add(task)
+        task.add_done_callback(self._attaching.discard)
+        return True
+
+    async def _attach(self, sock: socket.socket, protocol: asyncio.BaseProtocol) -> None:
+        try:
+            if sock.family != socket.AF_UNIX:
+                # asyncio forgets it when the listening socket was made without saying that its protocol is TCP.
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            await self._loop.connect_accepted_socket(lambda: protocol, sock)
+        except OSError as error:
+            _log.debug("A connection was lost before it began: %s", error)
+            self._on_failed()
+            sock.close()
+
+    async def wait_attached(self) -> None:
+        """See Transports."""
+        if self._attaching:
+            await asyncio.wait(self._attaching)
+
+    def close(self) -> None:
+        """See Transports."""
+
+
+def new_transports(
+    loop: asyncio.AbstractEventLoop, new_protocol: NewProtocol, on_failed: Callable[[], None]
+) -> Transports:
+    """Return the fastest transports there are here."""
+    try:
+        from fastserve.net.epoll import Poller
+    except ImportError:  # not Linux, or not compiled
+        return LoopTransports(loop, new_protocol, on_failed)
+    return Poller(loop, new_protocol)
+
+
+def transports_for(state: ServerState) -> Transports:
+    """Return transports for the connections of a worker."""
+
+    def new_connection() -> asyncio.BaseProtocol:
+        state.coming += 1
+        return cast(asyncio.BaseProtocol, Connection(state))  # which it is without deriving from it
+
+    def forget_connection() -> None:
+        state.coming -= 1
+
+    return new_transports(state.loop, new_connection, forget_connection)
