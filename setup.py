@@ -33,10 +33,11 @@ class BuildHotModules(build_ext):
     """Compiles the hot modules, and says what it costs when that fails."""
 
     def run(self) -> None:
+        """See build_ext."""
         super().run()
         missing = [each.name for each in self.extensions if not Path(self.get_ext_fullpath(each.name)).exists()]
         if missing:
-            print(f"warning: {COST} Not compiled: {', '.join(missing)}.", file=sys.stderr)
+            self.warn(f"{COST} Not compiled: {', '.join(missing)}.")
 
 
 def extensions() -> list[Extension]:

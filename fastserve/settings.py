@@ -289,7 +289,8 @@ class Timeouts(Group):
     silent_s: float = option(
         30.0,
         "--timeout-worker",
-        "Time for which the event loop of a worker may be blocked, at least 2 seconds. Then its stack is printed, and it is replaced; a"
+        "Time for which the event loop of a worker may be blocked, at least 2. Then its stack is printed, and it is"
+        " replaced; a"
         " tenth of this brings a warning with the stack. 0 is no limit.",
         unit="seconds",
         minimum=0,

@@ -89,14 +89,14 @@ class Application(Caller):
             observe(exchange)
 
     def returned(self, exchange: Exchange, result: object) -> None:
-        """See calling.Calls."""
+        """Take note that a call has returned this."""
         if result is not None:
             _log.error("ASGI callable should return None, but returned %r.", result)
         if not exchange.is_done():
             self._end_unanswered(exchange)
 
     def failed(self, exchange: Exchange, error: BaseException) -> None:
-        """See calling.Calls."""
+        """Take note that a call has raised this."""
         if isinstance(error, GeneratorExit) and asyncio.current_task(self._loop) is None:
             return  # It did not end, but was destroyed together with the event loop.
         self._report(error)
@@ -125,7 +125,7 @@ class Application(Caller):
         exchange.fail()
 
     def ended(self, exchange: Exchange) -> None:
-        """See calling.Calls."""
+        """Take note that a call has ended, in whichever way."""
         self.running -= 1
         if self._tasks:
             task = cast("asyncio.Task[Any]", asyncio.current_task(self._loop))
@@ -141,7 +141,7 @@ class Application(Caller):
         return wait_idle(self)
 
     def idle_event(self) -> asyncio.Event:
-        """See calling.Calls."""
+        """Return an event that is set when no call is running any more."""
         self._became_idle.clear()
         return self._became_idle
 

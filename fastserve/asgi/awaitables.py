@@ -12,9 +12,8 @@ from typing import Any, Protocol
 
 from fastserve.asgi.types import Message
 
-
 # An iterator at its end stays there.
-_NOTHING: Any = iter(())
+_NOTHING: Generator[Any, Any, None] = iter(())  # type: ignore[assignment]
 
 
 class Sent:

@@ -5,52 +5,29 @@ Never compiled: compiled coroutines are not what `inspect.iscoroutine` knows.
 
 from __future__ import annotations
 
-import asyncio
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from fastserve.asgi.types import ASGIApp, Receive, Scope, Send
 
-
-class Called(Protocol):
-    """One request, as the application is called for it."""
-
-    scope: Scope
-    receive: Receive
-    send: Send
+if TYPE_CHECKING:
+    from fastserve.asgi.application import Application
+    from fastserve.asgi.exchange import Exchange
 
 
-class Calls(Protocol):
-    """Who wants to know how calls end."""
-
-    running: int
-
-    def returned(self, called: Called, result: object) -> None:
-        """Take note that a call has returned this."""
-
-    def failed(self, called: Called, error: BaseException) -> None:
-        """Take note that a call has raised this."""
-
-    def ended(self, called: Called) -> None:
-        """Take note that a call has ended, in whichever way."""
-
-    def idle_event(self) -> asyncio.Event:
-        """Return an event that is set when no call is running any more."""
-
-
-async def call(app: ASGIApp, called: Called, calls: Calls) -> None:
-    """Call the application for one request."""
+async def call(app: ASGIApp, exchange: Exchange, calls: Application) -> None:
+    """Call an application for one request, and tell how that ended."""
     try:
-        result = await app(called.scope, called.receive, called.send)
+        result: object = await app(exchange.scope, exchange.receive, exchange.send)
     except BaseException as error:
         # Whatever it is, SystemExit and KeyboardInterrupt too: one request must not end the worker.
-        calls.failed(called, error)
+        calls.failed(exchange, error)
     else:
-        calls.returned(called, result)
+        calls.returned(exchange, result)
     finally:
-        calls.ended(called)
+        calls.ended(exchange)
 
 
-async def wait_idle(calls: Calls) -> None:
+async def wait_idle(calls: Application) -> None:
     """Wait until no call is running."""
     while calls.running:
         await calls.idle_event().wait()

@@ -7,6 +7,7 @@ into a later one when that bucket comes up.
 from __future__ import annotations
 
 import math
+
 TICK_S = 0.25
 """Seconds between two ticks, and so the precision of every deadline."""
 

@@ -17,6 +17,7 @@ from fastserve.wire.http1.protocol import Http1
 if TYPE_CHECKING:
     from fastserve.net.connection import Connection
 
+
 class ServerState:
     """Shared by all connections of a worker, and changed only in its event loop.
 

@@ -1,4 +1,7 @@
-"""Where the layer of connections waits. Never compiled: compiled coroutines are not what `inspect.iscoroutine` knows."""
+"""Where the layer of connections waits.
+
+Never compiled: compiled coroutines are not what `inspect.iscoroutine` knows.
+"""
 
 from __future__ import annotations
 

@@ -61,6 +61,8 @@ class RequestHead:
         """Whether BodyData events follow."""
         return self.content_length != 0
 
+    __hash__ = None  # type: ignore[assignment]  # It may be changed.
+
     def _key(self) -> tuple[object, ...]:
         return (
             self.method,
@@ -89,6 +91,8 @@ class BodyData:
     def __init__(self, data: bytes, is_last: bool) -> None:
         self.data = data
         self.is_last = is_last
+
+    __hash__ = None  # type: ignore[assignment]
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, BodyData) and self.data == other.data and self.is_last == other.is_last

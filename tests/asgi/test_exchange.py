@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from fastserve.asgi.awaitables import SENT
+from fastserve.asgi.exchange import Caller as BaseCaller
 from fastserve.asgi.exchange import Exchange, Writing
 from fastserve.asgi.types import Message
 from fastserve.errors import ApplicationError, ClientDisconnected, InvalidMessage, InvalidResponse
@@ -65,7 +66,7 @@ class PlayedStream(Stream):
             raise refusal
 
 
-class Caller:
+class Caller(BaseCaller):
     """Who calls the application. calls, sent: what it was asked to do, and told."""
 
     def __init__(self) -> None:

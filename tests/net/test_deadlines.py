@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastserve.net.deadlines import TICK_S, Deadlines, Watched
+from fastserve.net.deadlines import NO_BUCKET, TICK_S, Deadlines, Watched
 
 START = 1000.0
 

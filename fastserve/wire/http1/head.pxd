@@ -15,6 +15,7 @@ cdef list _names
 
 cdef class HeadReader:
     cdef Py_ssize_t _line_bytes, _max_bytes, _max_fields
+    cdef bytes _host, _length, _coding, _connection
     cdef readonly Py_ssize_t end
 
     @cython.locals(size=Py_ssize_t, end=Py_ssize_t, begin=Py_ssize_t, path=bytes, query=bytes,
@@ -22,12 +23,14 @@ cdef class HeadReader:
     cpdef RequestHead read_line(self, bytes buffer, Py_ssize_t at)
 
     @cython.locals(size=Py_ssize_t, end=Py_ssize_t, begin=Py_ssize_t, last=Py_ssize_t, count=Py_ssize_t, number="unsigned int", first="unsigned char",
-                   fields=list, name=bytes, value=bytes, host=bytes, length=bytes, coding=bytes, connection=bytes,
+                   fields=list, name=bytes, value=bytes,
                    data="const unsigned char *", names="const unsigned char *", values="const unsigned char *")
     cpdef bint read_fields(self, RequestHead head, bytes buffer, Py_ssize_t at) except -1
+    cdef bint _note(self, bytes name, bytes value) except -1
+    cdef bint _understand(self, RequestHead head) except -1
 
 
-cdef bint _understand(RequestHead head, bytes host, bytes length, bytes coding, bytes connection) except -1
+cdef bint _read_connection(RequestHead head, bytes option) except -1
 
 @cython.locals(place="unsigned int", size=Py_ssize_t, index=Py_ssize_t, known=bytes, name=bytes,
                data="const unsigned char *", names="const unsigned char *", kept="const unsigned char *")

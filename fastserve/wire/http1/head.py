@@ -2,8 +2,8 @@
 
 This is compiled, and then several times as fast as a parser library with callbacks. It knows the plain forms only: a
 whole head, a target in origin form, fields that need no judgement. Whatever else comes is not its business: it says so,
-and the general way (protocol.py) reads the message from its start, and refuses it if it is wrong. So nothing is accepted
-here that would be refused there, and nothing is read differently.
+and the general way (protocol.py) reads the message from its start, and refuses it if it is wrong. So nothing is
+accepted here that would be refused there, and nothing is read differently.
 """
 
 from __future__ import annotations
@@ -12,11 +12,9 @@ from fastserve.settings import RequestLimits
 from fastserve.wire.events import Field, RequestHead
 from fastserve.wire.http1.request import is_host
 
-# For each octet: what it becomes in a field name, in lower case; 0 for one that ends or breaks the name (RFC 9110 §5.1).
-_NAME_OCTETS = bytes(
-    ord(chr(octet).lower()) if chr(octet).isascii() and (chr(octet).isalnum() or chr(octet) in "!#$%&'*+-.^_`|~") else 0
-    for octet in range(256)
-)
+_TOKEN_OCTETS = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+# For each octet: what it is in a field name, made lower-case; 0 for one that cannot be in a name (RFC 9110 §5.1).
+_NAME_OCTETS = bytes(bytes([octet]).lower()[0] if octet in _TOKEN_OCTETS else 0 for octet in range(256))
 # 1 for each octet of a target: printable ASCII without "#". 2 for "?".
 _TARGET_OCTETS = bytes(2 if octet == 0x3F else int(0x21 <= octet <= 0x7E and octet != 0x23) for octet in range(256))
 # 1 for each octet of a field value: HTAB, SP, VCHAR and obs-text (RFC 9110 §5.5).
@@ -46,16 +44,30 @@ class HeadReader:
     end: where in the buffer that ends which was read last.
     """
 
-    __slots__ = ("_line_bytes", "_max_bytes", "_max_fields", "end")
+    __slots__ = (
+        "_coding",
+        "_connection",
+        "_host",
+        "_length",
+        "_line_bytes",
+        "_max_bytes",
+        "_max_fields",
+        "end",
+    )
 
     def __init__(self, limits: RequestLimits) -> None:
         self._line_bytes = limits.line_bytes
         self._max_bytes = limits.head_bytes
         self._max_fields = limits.fields
+        # Of the fields that mean something to us, the values in the head at hand:
+        self._host: bytes | None = None
+        self._length: bytes | None = None
+        self._coding: bytes | None = None
+        self._connection: bytes | None = None
         self.end = 0
 
     def read_line(self, buffer: bytes, at: int) -> RequestHead | None:
-        """Return the head that the request line at buffer[at] begins, without fields; None when it is not a plain one."""
+        """Return the head that the request line at buffer[at] begins, without fields; None when it is not plain."""
         data, names, targets = buffer, _NAME_OCTETS, _TARGET_OCTETS
         size = min(len(buffer), at + self._line_bytes + 2)
         end = at
@@ -87,15 +99,12 @@ class HeadReader:
         self.end = end + _VERSION_BYTES
         return RequestHead(method, path, query, version, None, [])
 
-    def read_fields(self, head: RequestHead, buffer: bytes, at: int) -> bool:
+    def read_fields(self, head: RequestHead, buffer: bytes, at: int) -> bool:  # noqa: C901 - one pass, in one place
         """Add the field section at buffer[at] to a head, and tell whether that was possible: it is whole and plain."""
         data, names, values = buffer, _NAME_OCTETS, _VALUE_OCTETS
         size = min(len(buffer), at + self._max_bytes)
         fields: list[Field] = []
-        host: bytes | None = None
-        length: bytes | None = None
-        coding: bytes | None = None
-        connection: bytes | None = None
+        self._host = self._length = self._coding = self._connection = None
         count = 0
         end = at
         while True:
@@ -129,60 +138,52 @@ class HeadReader:
             if count > self._max_fields:
                 return False
             fields.append((name, value))
-            if _MEANT_FIRST[first] and name in _MEANT:
-                if name == b"host":
-                    if host is not None:
-                        return False
-                    host = value
-                elif name == b"content-length":
-                    if length is not None:
-                        return False
-                    length = value
-                elif name == b"connection":
-                    if connection is not None:
-                        return False
-                    connection = value
-                elif name == b"transfer-encoding":
-                    if coding is not None:
-                        return False
-                    coding = value
-                else:
-                    return False
+            if _MEANT_FIRST[first] and name in _MEANT and not self._note(name, value):
+                return False
         if data[end + 1] != _LF:
             return False
         self.end = end + 2
         head.fields = fields
-        return _understand(head, host, length, coding, connection)
+        return self._understand(head)
+
+    def _note(self, name: bytes, value: bytes) -> bool:
+        """Keep a field that means something to us, and tell whether it is the only one of its name."""
+        if name == b"host" and self._host is None:
+            self._host = value
+        elif name == b"content-length" and self._length is None:
+            self._length = value
+        elif name == b"connection" and self._connection is None:
+            self._connection = value
+        elif name == b"transfer-encoding" and self._coding is None:
+            self._coding = value
+        else:
+            return False  # Expect is not plain either.
+        return True
+
+    def _understand(self, head: RequestHead) -> bool:
+        """Complete a head with what its fields declare, and tell whether that is plain."""
+        if self._host is None or not is_host(self._host):
+            return False
+        head.keep_alive = head.http_version == "1.1"
+        if self._connection is not None and not _read_connection(head, self._connection.lower()):
+            return False
+        if self._coding is not None:
+            head.content_length = None
+            return self._coding == b"chunked" and self._length is None and head.http_version == "1.1"
+        if self._length is not None:
+            if not self._length.isdigit() or len(self._length) > _MOST_DIGITS:
+                return False
+            head.content_length = int(self._length)
+        return True
+
+
+def _read_connection(head: RequestHead, option: bytes) -> bool:
+    head.keep_alive = option == b"keep-alive"
+    return head.keep_alive or option == b"close"
 
 
 _MEANT = frozenset((b"host", b"content-length", b"transfer-encoding", b"connection", b"expect"))
 _MEANT_FIRST = bytes(any(name[0] == octet for name in _MEANT) for octet in range(256))
-
-
-def _understand(
-    head: RequestHead, host: bytes | None, length: bytes | None, coding: bytes | None, connection: bytes | None
-) -> bool:
-    """Complete a head with what its fields declare, and tell whether that is plain."""
-    if host is None or not is_host(host):
-        return False
-    head.keep_alive = head.http_version == "1.1"
-    if connection is not None:
-        connection = connection.lower()
-        if connection == b"close":
-            head.keep_alive = False
-        elif connection != b"keep-alive":
-            return False
-        else:
-            head.keep_alive = True
-    if coding is not None:
-        if coding != b"chunked" or length is not None or head.http_version != "1.1":
-            return False
-        head.content_length = None
-    elif length is not None:
-        if not length.isdigit() or len(length) > _MOST_DIGITS:
-            return False
-        head.content_length = int(length)
-    return True
 
 
 _names: list[bytes] = [b""] * _NAMES_KEPT

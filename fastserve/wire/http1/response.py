@@ -158,7 +158,7 @@ class ResponseEncoder:
                 line = known.get((name, value))
                 if line is None:
                     line = self._encode_field(name, value)
-                elif type(line) is int:
+                elif isinstance(line, int):
                     self._declare(line)
                     continue
                 lines.append(line)
