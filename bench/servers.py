@@ -28,16 +28,25 @@ def _python(*arguments: str) -> tuple[str, ...]:
     return (sys.executable, "-m", *arguments)
 
 
-_FASTSERVE = _python("fastserve", "{app}", "--port", "{port}", "--log-level", "warning", "--no-access-log")
+_QUIET = ("--log-level", "warning", "--no-access-log")
+_FASTSERVE = _python("fastserve", "{app}", "--port", "{port}")
+_UVICORN = _python("uvicorn", "{app}", "--port", "{port}")
+_GUNICORN = _python("gunicorn", "{app}", "--bind", "127.0.0.1:{port}", "--worker-class", "asgi")
+_GRANIAN = _python("granian", "{app}", "--interface", "asgi", "--port", "{port}", "--backlog", "2048")
+_LOGGED = " (access log)"
 
 SERVERS = {
     server.name: server
     for server in (
-        Server("fastserve", _FASTSERVE),
-        Server("fastserve-pure", _FASTSERVE, {"FASTSERVE_PURE": "1"}),
-        Server(
-            "uvicorn",
-            _python("uvicorn", "{app}", "--port", "{port}", "--log-level", "warning", "--no-access-log"),
-        ),
+        Server("fastserve", (*_FASTSERVE, *_QUIET)),
+        Server("fastserve-pure", (*_FASTSERVE, *_QUIET), {"FASTSERVE_PURE": "1"}),
+        Server("uvicorn", (*_UVICORN, *_QUIET)),
+        Server("granian", (*_GRANIAN, "--no-access-log", "--log-level", "warning")),
+        Server("hypercorn", _python("hypercorn", "{app}", "--bind", "127.0.0.1:{port}", "--log-level", "warning")),
+        Server("gunicorn", (*_GUNICORN, "--log-level", "warning")),
+        # With their defaults, which for some is an access log.
+        Server(f"fastserve{_LOGGED}", _FASTSERVE),
+        Server(f"uvicorn{_LOGGED}", _UVICORN),
+        Server(f"granian{_LOGGED}", (*_GRANIAN, "--access-log")),
     )
 }

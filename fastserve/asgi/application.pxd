@@ -10,15 +10,17 @@ cdef class Application(Caller):
     cdef Py_ssize_t _concurrency
     cdef list _observers
     cdef set _tasks, _cancelled
+    cdef bint _starts_eagerly
     cdef readonly Py_ssize_t running
 
     cpdef Exchange open_exchange(self, RequestHead head, Stream stream)
     cpdef returned(self, Exchange exchange, object result)
     cpdef failed(self, Exchange exchange, object error)
-    cpdef ended(self, Exchange exchange)
+    cpdef refresh(self)
     cpdef object wait_idle(self)
     cpdef object idle_event(self)
     cpdef cancel_all(self)
+    cdef _ended(self, Exchange exchange)
     cdef _report(self, object error)
     cdef bint _is_cancelled(self) except -1
     cdef _end_unanswered(self, Exchange exchange)

@@ -42,6 +42,7 @@ class Application(Caller):
         "_loop",
         "_observers",
         "_scopes",
+        "_starts_eagerly",
         "_tasks",
         "running",
     )
@@ -65,6 +66,11 @@ class Application(Caller):
         self._cancelled: set[asyncio.Task[Any]] = set()
         self.running = 0
         self._became_idle = asyncio.Event()
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Look whether the application has replaced the factory of tasks. The loop's tick calls this."""
+        self._starts_eagerly = _CAN_START_EAGERLY and self._loop.get_task_factory() is None
 
     def open_exchange(self, head: RequestHead, stream: Stream) -> Exchange:
         """Return the exchange for a request."""
@@ -74,9 +80,9 @@ class Application(Caller):
         """Call the application for this exchange, in a task of its own."""
         app = self._app if self.running < self._concurrency else too_busy
         self.running += 1
-        coroutine = call(app, exchange, self)
+        coroutine = call(app, exchange.scope, exchange.receive, exchange.send, exchange, self)
         context = self._context.copy()
-        if _CAN_START_EAGERLY and self._loop.get_task_factory() is None:
+        if self._starts_eagerly:
             task = _Task(coroutine, loop=self._loop, context=context, eager_start=True)
         else:
             task = self._loop.create_task(coroutine, context=context)
@@ -94,13 +100,16 @@ class Application(Caller):
             _log.error("ASGI callable should return None, but returned %r.", result)
         if not exchange.is_done():
             self._end_unanswered(exchange)
+        self._ended(exchange)
 
     def failed(self, exchange: Exchange, error: BaseException) -> None:
         """Take note that a call has raised this."""
         if isinstance(error, GeneratorExit) and asyncio.current_task(self._loop) is None:
+            self._ended(exchange)
             return  # It did not end, but was destroyed together with the event loop.
         self._report(error)
         exchange.fail()
+        self._ended(exchange)
 
     def _report(self, error: BaseException) -> None:
         if isinstance(error, BaseExceptionGroup):
@@ -124,8 +133,7 @@ class Application(Caller):
             _log.error("ASGI callable returned without %s response.", what)
         exchange.fail()
 
-    def ended(self, exchange: Exchange) -> None:
-        """Take note that a call has ended, in whichever way."""
+    def _ended(self, exchange: Exchange) -> None:
         self.running -= 1
         if self._tasks:
             task = cast("asyncio.Task[Any]", asyncio.current_task(self._loop))

@@ -14,17 +14,17 @@ if TYPE_CHECKING:
     from fastserve.asgi.exchange import Exchange
 
 
-async def call(app: ASGIApp, exchange: Exchange, calls: Application) -> None:
+async def call(
+    app: ASGIApp, scope: Scope, receive: Receive, send: Send, exchange: Exchange, calls: Application
+) -> None:
     """Call an application for one request, and tell how that ended."""
     try:
-        result: object = await app(exchange.scope, exchange.receive, exchange.send)
+        result: object = await app(scope, receive, send)
     except BaseException as error:
         # Whatever it is, SystemExit and KeyboardInterrupt too: one request must not end the worker.
         calls.failed(exchange, error)
     else:
         calls.returned(exchange, result)
-    finally:
-        calls.ended(exchange)
 
 
 async def wait_idle(calls: Application) -> None:

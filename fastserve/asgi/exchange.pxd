@@ -23,17 +23,15 @@ cdef class Exchange(Answering):
     cdef int _writing
     cdef public object status
     cdef public object sent_bytes
-    cdef readonly object started_at
+    cdef public object started_at
 
     cpdef bint is_done(self) except -1
     cdef _wake(self)
-    cpdef object receive(self)
     cpdef object take_message(self)
     @cython.locals(body=bytes)
     cdef object _take_body(self)
     cpdef object wait_message(self)
     cpdef object change(self)
-    cpdef object send(self, object message)
     cdef object _hold_start(self, object message)
     @cython.locals(last=bint)
     cdef object _send_body(self, object message)

@@ -3,7 +3,7 @@ from fastserve.net.deadlines cimport Deadlines
 
 cdef class ServerState:
     cdef readonly object loop, timeouts, limits, new_wire, open_exchange, log_refusal
-    cdef readonly Deadlines deadlines
+    cdef public Deadlines deadlines
     cdef public bint keeps_connections
     cdef readonly set connections
     cdef public Py_ssize_t coming

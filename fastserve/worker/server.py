@@ -269,6 +269,7 @@ class Server:
         if now != self._refreshed_at:
             self._refreshed_at = now
             self._defaults.refresh(now)
+            self._application.refresh()
         if self._place is not None:
             self._place.record.write(self._report(self._place.slot))
             if self._place.scoreboard.is_leaving:

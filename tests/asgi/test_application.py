@@ -557,6 +557,7 @@ async def test_a_task_factory_that_was_set_makes_the_tasks() -> None:
 
     rig = Rig(app)
     asyncio.get_running_loop().set_task_factory(factory)
+    rig.application.refresh()
     peer = rig.connect()
     assert await answers(peer) == response()
     assert seen
@@ -572,6 +573,7 @@ async def test_the_eager_task_factory_of_asyncio_may_be_set() -> None:
 
     rig = Rig(app)
     asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
+    rig.application.refresh()
     peer = rig.connect()
     peer.send(request())
     assert (peer.take(), rig.application.running) == (response(), 0)
