@@ -23,7 +23,7 @@ class Told(asyncio.Protocol):
 
     def __init__(self) -> None:
         self.calls: list[str] = []
-        self.data = bytearray()
+        self.data = b""
         self.error: Exception | None = None
 
     def _note(self, call: str) -> None:
@@ -180,11 +180,12 @@ def unix_listener(folder: Path) -> socket.socket:
     return sock
 
 
-def small_buffers(*socks: socket.socket) -> None:
-    """Have the kernel keep little of what is under way."""
-    for sock in socks:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+def send_buffer(sock: socket.socket, size: int) -> None:
+    """Have the kernel keep about so much of what is to be sent. Else it is as much as 4 MB (tcp(7), tcp_wmem).
+
+    Less than two segments, of 64 KiB on the loopback interface, would have the sender wait for delayed ACKs.
+    """
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, size)
 
 
 def descriptors(what: str) -> list[int]:

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.usefixtures("loop_factory", "kind")
 
 
 class WatchedTransports:
-    """Real transports. errors: what accept() raises the next times, before it is real. accepts: how often it was called."""
+    """Real transports. errors: what accept() raises first, before it is real. accepts: how often it was called."""
 
     def __init__(self, transports: Transports) -> None:
         self._transports = transports
