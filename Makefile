@@ -22,7 +22,7 @@ serve: $(VENV)/demo
 	$(BIN)/fastserve demo --workers auto --port $(PORT)
 
 test: $(VENV)/development
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto
 
 lint: $(VENV)/development
 	$(BIN)/ruff format --check .
@@ -43,22 +43,30 @@ docs: $(VENV)/docs
 
 clean:
 	rm -rf $(VENV) build dist docs/_build *.egg-info
+	find fastserve -name '*.so' -delete
 
-# One stamp for each set of dependencies.
+# One stamp for each set of dependencies. The hot modules are compiled anew when they have changed.
+
+HOT := $(shell find fastserve -name '*.pxd' -o -name '*.pyx')
+BUILT_FROM := setup.py setup.cfg pyproject.toml $(HOT) $(wildcard $(HOT:.pxd=.py))
+SAY_IF_SLOW := $(BIN)/fastserve --version | grep -q compiled \
+	|| echo 'The hot modules could not be compiled (is there a C compiler?): everything works, but slower.'
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "fastserve needs Python 3.11 or newer, $(PYTHON) is older: make PYTHON=python3.13" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/demo: $(BIN)/python setup.cfg pyproject.toml
+$(VENV)/demo: $(BIN)/python $(BUILT_FROM)
 	$(BIN)/python -m pip install --quiet --editable '.[demo]'
+	@$(SAY_IF_SLOW)
 	@touch $@
 
-$(VENV)/development: $(BIN)/python setup.cfg pyproject.toml
+$(VENV)/development: $(BIN)/python $(BUILT_FROM)
 	$(BIN)/python -m pip install --quiet --editable '.[demo,yaml,test,lint]'
+	@$(SAY_IF_SLOW)
 	@touch $@
 
-$(VENV)/docs: $(BIN)/python setup.cfg pyproject.toml
+$(VENV)/docs: $(BIN)/python $(BUILT_FROM)
 	$(BIN)/python -m pip install --quiet --editable '.[docs]'
 	@touch $@

@@ -5,16 +5,46 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import os
 from collections.abc import Callable, Iterator
+from importlib.machinery import EXTENSION_SUFFIXES
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
 import uvloop
 
+import fastserve
+from fastserve.version import build, is_compiled
+
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
 # A test that waits for something that never happens fails after this time.
 _TEST_S = 20.0
+
+
+_PACKAGE = Path(fastserve.__file__).parent
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Refuse to run with a compiled module that is older than its source, or without one that must be there."""
+    outdated = [path.name for path in _PACKAGE.rglob(f"*{EXTENSION_SUFFIXES[0]}") if _is_outdated(path)]
+    if outdated:
+        pytest.exit(f"compiled from older sources: {', '.join(outdated)}; build them anew", returncode=3)
+    is_pure = os.environ.get("FASTSERVE_PURE", "") not in ("", "0")
+    if os.environ.get("FASTSERVE_EXTENSIONS") == "require" and is_compiled() is is_pure:
+        pytest.exit(f"this is not the build that was asked for, but {build()}", returncode=3)
+
+
+def pytest_report_header() -> str:
+    """Tell which build is tested."""
+    return f"fastserve: {build()}"
+
+
+def _is_outdated(compiled: Path) -> bool:
+    base = compiled.with_name(compiled.name.removesuffix(EXTENSION_SUFFIXES[0]))
+    sources = [base.with_suffix(suffix) for suffix in (".py", ".pyx", ".pxd")]
+    return any(source.exists() and source.stat().st_mtime > compiled.stat().st_mtime for source in sources)
 
 
 @pytest.fixture(params=["asyncio", "uvloop"])

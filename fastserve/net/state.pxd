@@ -2,7 +2,8 @@ from fastserve.net.deadlines cimport Deadlines
 
 
 cdef class ServerState:
-    cdef readonly object loop, timeouts, limits, new_wire, open_exchange, log_refusal
+    cdef public object loop
+    cdef readonly object timeouts, limits, new_wire, open_exchange, log_refusal
     cdef public Deadlines deadlines
     cdef public bint keeps_connections
     cdef readonly set connections

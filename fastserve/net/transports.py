@@ -16,6 +16,15 @@ _log = logging.getLogger("fastserve")
 NewProtocol: TypeAlias = Callable[[], asyncio.BaseProtocol]
 """Makes the protocol of one connection."""
 
+new_native: Callable[[asyncio.AbstractEventLoop, NewProtocol], Transports] | None
+"""Makes native transports; None where there are none: not on Linux, not compiled, or not wanted (FASTSERVE_PURE)."""
+try:
+    from fastserve.net.epoll import Poller
+except ImportError:
+    new_native = None
+else:
+    new_native = Poller
+
 
 class Transports(Protocol):
     """Accepts connections in one event loop, and gives each a protocol and a transport."""
@@ -85,11 +94,9 @@ def new_transports(
     loop: asyncio.AbstractEventLoop, new_protocol: NewProtocol, on_failed: Callable[[], None]
 ) -> Transports:
     """Return the fastest transports there are here."""
-    try:
-        from fastserve.net.epoll import Poller
-    except ImportError:  # not Linux, or not compiled
+    if new_native is None:
         return LoopTransports(loop, new_protocol, on_failed)
-    return Poller(loop, new_protocol)
+    return new_native(loop, new_protocol)
 
 
 def transports_for(state: ServerState) -> Transports:

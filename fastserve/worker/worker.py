@@ -34,12 +34,14 @@ class _StopLoading(BaseException):
 class Signals:
     """Passes signals on to the server, also while its event loop is blocked by Python code.
 
-    Before there is a server, a signal ends the loading of the application.
+    A signal that comes earlier ends the loading of the application, or is kept until there is a server.
     """
 
     def __init__(self, owner: Owner) -> None:
         self._owner = owner
         self._server: Server | None = None
+        self._is_loading = False
+        self._early: list[int] = []
 
     def catch(self) -> None:
         """Catch the signals of the owner, also those that have been blocked; to be called in the main thread."""
@@ -49,8 +51,24 @@ class Signals:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {*self._owner.signals, signal.SIGUSR1})
 
     def pass_to(self, server: Server) -> None:
-        """Pass signals to this server from now on."""
+        """Pass signals to this server from now on, and those that came before."""
         self._server = server
+        for number in self._early:
+            self._take(number, None)
+
+    def load(self, load: Callable[[], ASGIApp]) -> ASGIApp:
+        """Return what this returns.
+
+        Raises:
+            _StopLoading: a signal came.
+        """
+        try:
+            self._is_loading = True
+            if self._early:
+                raise _StopLoading
+            return load()
+        finally:
+            self._is_loading = False
 
     def _reopen_logs(self, number: int, frame: FrameType | None) -> None:
         if self._server is not None:
@@ -59,8 +77,11 @@ class Signals:
             reopen_log_files()
 
     def _take(self, number: int, frame: FrameType | None) -> None:
-        if self._server is None:
+        if self._is_loading:
             raise _StopLoading
+        if self._server is None:
+            self._early.append(number)
+            return
         self._owner.tell(number, self._server)
         if self._server.is_forced:
             # The loop may be blocked for good. This watchdog needs neither the loop nor the interpreter's lock, and
@@ -85,7 +106,7 @@ def run_worker(
     signals = Signals(owner)
     try:
         signals.catch()
-        app = load()
+        app = signals.load(load)
         loop = loop_factory(settings.processes.loop)()
     except _StopLoading:
         return 0

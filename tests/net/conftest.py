@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-
 import pytest
+
+from fastserve.net import transports
 
 
 @pytest.fixture(params=["loop", "native"])
@@ -13,7 +12,7 @@ def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
     """Have one kind of transports used."""
     name: str = request.param
     if name == "loop":
-        monkeypatch.setitem(sys.modules, "fastserve.net.epoll", None)  # so that its import fails
-    elif importlib.util.find_spec("fastserve.net.epoll") is None:
+        monkeypatch.setattr(transports, "new_native", None)
+    elif transports.new_native is None:
         pytest.skip("the native transport is not built")
     return name

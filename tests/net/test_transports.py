@@ -10,7 +10,6 @@ import os
 import random
 import resource
 import socket
-import sys
 import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any, cast
 
 import pytest
 
+from fastserve.net import transports as transports_module
 from fastserve.net.transports import LoopTransports, new_transports, transports_for
 from tests.doubles import PlayedApp, Rig, turns, until
 from tests.net.serving import Echo, Told, descriptors, send_buffer, serving, settle, unix_listener
@@ -771,7 +771,7 @@ async def test_a_connection_that_is_lost_before_it_has_a_transport_is_closed_and
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("DEBUG")
-    monkeypatch.setitem(sys.modules, "fastserve.net.epoll", None)
+    monkeypatch.setattr(transports_module, "new_native", None)
     rig, loop = Rig(PlayedApp()), Loses()
     rig.state.loop = cast(asyncio.AbstractEventLoop, loop)
     transports = transports_for(rig.state)

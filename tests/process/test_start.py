@@ -11,7 +11,7 @@ import pytest
 from .running import SERVED, WORKERS, RawClient, Start, new_client
 
 ONE_PROCESS = """\
-INFO:     fastserve VERSION: served:app, 1 worker, LOOP, httptools, BUILD, PYTHON
+INFO:     fastserve VERSION: served:app, 1 worker, LOOP, PARSER, BUILD, PYTHON
 INFO:     Started server process [PID]
 INFO:     Waiting for application startup.
 INFO:     Application startup complete.
@@ -22,7 +22,7 @@ INFO:     Application shutdown complete.
 INFO:     Finished server process [PID]
 """
 PARENT = """\
-INFO:     fastserve VERSION: served:app, 2 workers (as asked), LOOP, httptools, BUILD, PYTHON
+INFO:     fastserve VERSION: served:app, 2 workers (as asked), LOOP, PARSER, BUILD, PYTHON
 INFO:     Fastserve running on URL (Press CTRL+C to quit)
 INFO:     Started parent process [PID]
 INFO:     Received SIGTERM, exiting.
@@ -42,6 +42,7 @@ INFO:     Finished server process [PID]
 ANYTHING = {
     "VERSION": r"\d\S+",
     "LOOP": "(?:uvloop|asyncio)",
+    "PARSER": r"(?:own reader \+ )?httptools",
     "BUILD": "(?:pure Python|compiled)",
     "PYTHON": r"\w+ 3\.\d+\.\d+\S*",
 }
