@@ -3,8 +3,10 @@
 # The image of the demonstration; for your own, replace the last two lines (see docs/start.md).
 
 FROM python:3.13-slim AS build
+RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 COPY . .
+ENV FASTSERVE_EXTENSIONS=require
 RUN python -m venv /opt/fastserve \
     && /opt/fastserve/bin/pip install --no-cache-dir '.[demo]'
 

@@ -10,6 +10,7 @@ import copy
 import json
 import logging
 import logging.config
+import re
 import sys
 from http import HTTPStatus
 from pathlib import Path
@@ -62,6 +63,9 @@ class LevelFormatter(logging.Formatter):
         return click.style(text, fg=color, **style) if self.use_colors else text
 
 
+_ACCESS_ARGUMENTS = 5
+
+
 class AccessFormatter(LevelFormatter):
     """Formats records of `fastserve.access`, whose arguments are address, method, target, HTTP version and status.
 
@@ -69,6 +73,12 @@ class AccessFormatter(LevelFormatter):
     """
 
     stream = "stdout"
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
+        """Format the record; one with another format of `--access-log-format` is a whole line already."""
+        if isinstance(record.args, tuple) and len(record.args) == _ACCESS_ARGUMENTS:
+            return super().formatMessage(record)
+        return record.getMessage()
 
     def add_fields(self, record: logging.LogRecord) -> None:
         """See LevelFormatter."""
@@ -78,10 +88,11 @@ class AccessFormatter(LevelFormatter):
         assert isinstance(status, int)
         record.client_addr = address
         record.request_line = self.color(f"{method} {target} HTTP/{version}", None, bold=True)
-        record.status_code = self.color(f"{status} {_phrase(status)}".rstrip(), _STATUS_COLORS.get(status // 100))
+        record.status_code = self.color(f"{status} {phrase(status)}".rstrip(), _STATUS_COLORS.get(status // 100))
 
 
-def _phrase(status: int) -> str:
+def phrase(status: int) -> str:
+    """Return the reason phrase of a status, "" when it has none."""
     if status == 499:
         return "Client Closed Request"
     try:
@@ -120,6 +131,8 @@ def configure_logging(settings: LogSettings) -> None:
         SettingsError: the file of --log-config cannot be used.
     """
     logging.addLevelName(TRACE, "TRACE")
+    if settings.access_log_format not in (None, "json"):
+        parse_access_format(settings.access_log_format)
     if settings.log_config is not None:
         _configure_from_file(settings.log_config)
     else:
@@ -154,6 +167,40 @@ def _read_yaml(path: str) -> Any:
     except ImportError:
         raise SettingsError("--log-config: a YAML file needs PyYAML; install it with: pip install pyyaml") from None
     return yaml.safe_load(Path(path).read_text())
+
+
+def is_direct(logger: logging.Logger) -> bool:
+    """Tell whether records of a logger go to one stream only, as LOGGING_CONFIG has it for the access log."""
+    if logger.propagate or logger.filters or len(logger.handlers) != 1:
+        return False
+    handler = logger.handlers[0]
+    if type(handler) is not logging.StreamHandler or handler.filters or handler.level > logging.INFO:
+        return False
+    expected = LOGGING_CONFIG["formatters"]["access"]["fmt"]
+    return type(handler.formatter) is AccessFormatter and handler.formatter._fmt == expected
+
+
+_DIRECTIVE = re.compile(r"%(?:>?([hlutrsbBDTmUqHP])|\{([^}]+)\}([io])|(%))")
+
+
+def parse_access_format(text: str) -> list[tuple[str, str | None]]:
+    """Return the parts of an Apache log format: (text, None), and (directive, argument), which is "" without one.
+
+    Raises:
+        SettingsError: it has a directive that is not known.
+    """
+    parts: list[tuple[str, str | None]] = []
+    at = 0
+    for match in _DIRECTIVE.finditer(text):
+        parts.append((text[at : match.start()], None))
+        simple, argument, directive, percent = match.groups()
+        parts.append(("%", None) if percent else (simple or directive, argument or ""))
+        at = match.end()
+    parts.append((text[at:], None))
+    for part, argument in parts:
+        if argument is None and "%" in part and part != "%":
+            raise SettingsError(f"--access-log-format: unknown directive at {part[part.index('%') :]!r}")
+    return [(part, argument) for part, argument in parts if part]
 
 
 def reopen_log_files() -> None:

@@ -209,7 +209,8 @@ class HttpSettings(Group):
     http: str = option(
         "auto",
         "--http",
-        "The library that judges field lines. 'auto' is httptools.",
+        "What reads request heads. 'auto' is a compiled reader of fastserve's own for plain ones, and httptools for the"
+        " others or without a compiler.",
         choices=("auto", "httptools", "h11"),
     )
     server_header: bool = option(True, "--server-header", "Send a Server field.", off="--no-server-header")
@@ -429,6 +430,26 @@ class LogSettings(Group):
         choices=("critical", "error", "warning", "info", "debug", "trace"),
     )
     access_log: bool = option(True, "--access-log", "Log every request.", off="--no-access-log")
+    access_log_format: str | None = option(
+        None,
+        "--access-log-format",
+        'The format of the access log: json, or one of Apache\'s such as \'%h %t "%r" %s %b %D "%{User-Agent}i"\'. The'
+        " default is that of uvicorn.",
+        metavar="json|FORMAT",
+    )
+    access_log_exclude: tuple[str, ...] = option(
+        (),
+        "--access-log-exclude",
+        "Do not log requests for this path. May be given several times.",
+        metavar="PATH",
+    )
+    access_log_sample: float = option(
+        1.0,
+        "--access-log-sample",
+        "Log only this share of the requests, by chance; failures (5xx) always.",
+        minimum=0,
+        metavar="SHARE",
+    )
     use_colors: bool | None = option(
         None, "--use-colors", "Colour the log. The default is to do so on a terminal.", off="--no-use-colors"
     )
@@ -438,6 +459,11 @@ class LogSettings(Group):
         "Configure logging from this file: .json or .yaml for logging.config.dictConfig, others for fileConfig.",
         metavar="FILE",
     )
+
+    def __post_init__(self) -> None:
+        Group.__post_init__(self)
+        if self.access_log_sample > 1:
+            raise SettingsError(f"--access-log-sample: {self.access_log_sample:g} is more than 1")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -151,6 +151,8 @@ SAMPLES = {
     "--header": ("a: b", "c: d"),
     "--log-config": "log.json",
     "--affinity": "0,2-3",
+    "--access-log-exclude": ("/health", "/ready"),
+    "--access-log-sample": 0.5,
 }
 
 

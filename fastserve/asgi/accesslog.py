@@ -1,35 +1,222 @@
-"""The access log: one line for each request."""
+"""The access log: one line for each request.
+
+Lines are formatted without the logging module and written once for each turn of the event loop, as long as nobody has
+changed where the log goes: with the handler that fastserve has configured, on a stream. Any other configuration of the
+logger `fastserve.access` gets its records as usual.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import os
+import random
+import time
 from collections.abc import Callable
+from time import perf_counter
+from typing import Any, TextIO, TypeAlias
+
+import orjson
 
 from fastserve.asgi.exchange import Exchange
+from fastserve.logs import AccessFormatter, is_direct, parse_access_format, phrase
+from fastserve.settings import LogSettings
 
 _log = logging.getLogger("fastserve.access")
 
 _CLIENT_CLOSED_REQUEST = 499  # as nginx logs it: there was no response, because the client went away
+_FAILURE = 500  # from here on, requests are logged whatever the sample is
+
+LineFormat: TypeAlias = Callable[[Exchange], str]
+
+
+class AccessLog:
+    """Logs requests.
+
+    settings: which ones, and in which format. loop: in whose turns lines are written.
+    """
+
+    def __init__(self, settings: LogSettings, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._excluded = frozenset(path.encode() for path in settings.access_log_exclude)
+        self._sample = settings.access_log_sample
+        self._format = _line_format(settings.access_log_format)
+        self._stream: TextIO | None = _direct_stream(settings.access_log_format)
+        self._lines: list[str] = []
+
+    def observe(self, exchange: Exchange) -> None:
+        """Log a request that has been answered, or that never will be."""
+        if exchange.head.raw_path in self._excluded:
+            return
+        if self._sample < 1 and exchange.status < _FAILURE and random.random() >= self._sample:
+            return
+        if self._stream is None:
+            self._log_record(exchange)
+            return
+        if not self._lines:
+            self._loop.call_soon(self.flush)
+        self._lines.append(self._format(exchange))
+
+    def _log_record(self, exchange: Exchange) -> None:
+        if self._format is _default_line:
+            log_access(exchange)
+        else:
+            _log.info("%s", self._format(exchange).rstrip("\n"))
+
+    def flush(self) -> None:
+        """Write what is to be written."""
+        lines, self._lines = self._lines, []
+        if lines and self._stream is not None:
+            try:
+                self._stream.write("".join(lines))
+                self._stream.flush()
+            except (OSError, ValueError):  # Nobody reads it any more, which is no reason to fail.
+                self._stream = None
+
+
+def open_access_log(settings: LogSettings, loop: asyncio.AbstractEventLoop) -> AccessLog | None:
+    """Return what logs requests; None when nobody would read it."""
+    if settings.access_log and _log.isEnabledFor(logging.INFO) and _log.hasHandlers():
+        return AccessLog(settings, loop)
+    return None
 
 
 def log_access(exchange: Exchange) -> None:
-    """Log a request that has been answered, or that never will be."""
+    """Log a request through the logging module, with the arguments that formatters know from uvicorn."""
     head = exchange.head
-    # As received: a target is printable ASCII, so nothing in it can act on a terminal (CVE-2020-7694 in uvicorn).
-    target = head.raw_path + b"?" + head.query if head.query else head.raw_path
-    client = exchange.scope["client"]
-    _log.info(
-        '%s - "%s %s HTTP/%s" %d',
-        f"{client[0]}:{client[1]}" if client and client[1] is not None else "unix",
-        head.method,
-        target.decode("ascii"),
-        head.http_version,
-        exchange.status or _CLIENT_CLOSED_REQUEST,
+    status = exchange.status or _CLIENT_CLOSED_REQUEST
+    _log.info('%s - "%s %s HTTP/%s" %d', _client(exchange), head.method, _target(exchange), head.http_version, status)
+
+
+def _direct_stream(format_text: str | None) -> TextIO | None:
+    """Return the stream that lines may be written to; None when they have to be records of the logging module."""
+    if not is_direct(_log) or logging.getLogRecordFactory() is not logging.LogRecord:
+        return None
+    handler = _log.handlers[0]
+    assert isinstance(handler, logging.StreamHandler)
+    assert isinstance(handler.formatter, AccessFormatter)
+    if format_text is None and handler.formatter.use_colors:
+        return None
+    stream: TextIO = handler.stream
+    return stream
+
+
+# Formats.
+
+
+def _line_format(text: str | None) -> LineFormat:
+    if text is None:
+        return _default_line
+    if text == "json":
+        return _json_line
+    parts = [part if argument is None else _DIRECTIVES[part](argument) for part, argument in parse_access_format(text)]
+
+    def line(exchange: Exchange) -> str:
+        return "".join([part if isinstance(part, str) else part(exchange) for part in parts]) + "\n"
+
+    return line
+
+
+def _default_line(exchange: Exchange) -> str:
+    head = exchange.head
+    return (
+        f'INFO:     {_client(exchange)} - "{head.method} {_target(exchange)} HTTP/{head.http_version}"'
+        f" {_STATUSES.get(exchange.status) or exchange.status}\n"
     )
 
 
-def access_logger(*, wanted: bool) -> Callable[[Exchange], None] | None:
-    """Return what logs requests; None when nobody would read it."""
-    if wanted and _log.isEnabledFor(logging.INFO) and _log.hasHandlers():
-        return log_access
+_STATUSES = {status: f"{status} {phrase(status)}".rstrip() for status in range(100, 600)}
+_STATUSES[0] = f"{_CLIENT_CLOSED_REQUEST} {phrase(_CLIENT_CLOSED_REQUEST)}"
+
+
+def _json_line(exchange: Exchange) -> str:
+    head = exchange.head
+    content = {
+        "time": _iso_time(),
+        "client": _client(exchange),
+        "method": head.method,
+        "path": head.raw_path.decode("ascii"),
+        "query": head.query.decode("ascii"),
+        "http_version": head.http_version,
+        "status": exchange.status or _CLIENT_CLOSED_REQUEST,
+        "bytes": exchange.sent_bytes,
+        "duration_ms": round(_duration_s(exchange) * 1000, 3),
+        "user_agent": _field(head.fields, b"user-agent"),
+        "request_id": _field(exchange.fields, b"x-request-id") or _field(head.fields, b"x-request-id"),
+        "pid": os.getpid(),
+    }
+    return orjson.dumps(content).decode() + "\n"
+
+
+def _client(exchange: Exchange) -> str:
+    client = exchange.scope["client"]
+    return f"{client[0]}:{client[1]}" if client and client[1] is not None else "unix"
+
+
+def _target(exchange: Exchange) -> str:
+    # As received: a target is printable ASCII, so nothing in it can act on a terminal (CVE-2020-7694 in uvicorn).
+    head = exchange.head
+    target: bytes = head.raw_path + b"?" + head.query if head.query else head.raw_path
+    return target.decode("ascii")
+
+
+def _duration_s(exchange: Exchange) -> float:
+    return perf_counter() - exchange.started_at
+
+
+def _iso_time() -> str:
+    now = time.time()
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{int(now % 1 * 1000):03d}Z"
+
+
+def _field(fields: Any, name: bytes) -> str | None:
+    """Return the value of a field, made printable; None when there is none."""
+    for other, value in fields:
+        if other.lower() == name:
+            return _printable(bytes(value))
     return None
+
+
+def _printable(value: bytes) -> str:
+    """Return text in which nothing ends a quoted string early or acts on a terminal, as Apache escapes it."""
+    text = value.decode("latin-1")
+    if text.isascii() and text.isprintable() and '"' not in text and "\\" not in text:
+        return text
+    return "".join(
+        char if " " <= char <= "~" and char not in '"\\' else f"\\{char}" if char in '"\\' else f"\\x{ord(char):02x}"
+        for char in text
+    )
+
+
+def _getter(get: Callable[[Exchange], object]) -> Callable[[str], LineFormat]:
+    return lambda _: lambda exchange: str(get(exchange))
+
+
+def _request_field(name: str) -> LineFormat:
+    return lambda exchange: _field(exchange.head.fields, name.lower().encode()) or "-"
+
+
+def _response_field(name: str) -> LineFormat:
+    return lambda exchange: _field(exchange.fields, name.lower().encode()) or "-"
+
+
+# https://httpd.apache.org/docs/2.4/mod/mod_log_config.html#formats
+_DIRECTIVES: dict[str, Callable[[str], LineFormat]] = {
+    "h": _getter(lambda exchange: (exchange.scope["client"] or ("unix",))[0]),
+    "l": _getter(lambda exchange: "-"),
+    "u": _getter(lambda exchange: "-"),
+    "t": _getter(lambda exchange: time.strftime("[%d/%b/%Y:%H:%M:%S %z]")),
+    "r": _getter(lambda exchange: f"{exchange.head.method} {_target(exchange)} HTTP/{exchange.head.http_version}"),
+    "s": _getter(lambda exchange: exchange.status or _CLIENT_CLOSED_REQUEST),
+    "b": _getter(lambda exchange: exchange.sent_bytes or "-"),
+    "B": _getter(lambda exchange: exchange.sent_bytes),
+    "D": _getter(lambda exchange: int(_duration_s(exchange) * 1e6)),
+    "T": _getter(lambda exchange: int(_duration_s(exchange))),
+    "m": _getter(lambda exchange: exchange.head.method),
+    "U": _getter(lambda exchange: exchange.head.raw_path.decode("ascii")),
+    "q": _getter(lambda exchange: "?" + exchange.head.query.decode("ascii") if exchange.head.query else ""),
+    "H": _getter(lambda exchange: f"HTTP/{exchange.head.http_version}"),
+    "P": _getter(lambda exchange: os.getpid()),
+    "i": _request_field,
+    "o": _response_field,
+}

@@ -21,7 +21,7 @@ cdef class Exchange(Answering):
     cdef bint _more_body, _body_is_taken, _connection_is_lost
     cdef readonly bint peer_is_gone
     cdef int _writing
-    cdef public object status
+    cdef public object status, fields
     cdef public object sent_bytes
     cdef public object started_at
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
-from collections.abc import Awaitable, Coroutine
+from collections.abc import Awaitable, Coroutine, Iterable
 from time import perf_counter
 from typing import Any
 
@@ -25,7 +25,7 @@ from fastserve.asgi.types import Message, Scope
 from fastserve.asgi.waiting import wait_message
 from fastserve.errors import ClientDisconnected, InvalidMessage
 from fastserve.net.stream import Answering, Stream
-from fastserve.wire.events import RequestHead
+from fastserve.wire.events import Field, RequestHead
 
 _ERROR_FIELDS = ((b"content-type", b"text/plain; charset=utf-8"),)
 _ERROR_BODY = b"Internal Server Error"
@@ -60,9 +60,9 @@ class Caller:
 class Exchange(Answering):
     """See net.stream.Answering; and `receive` and `send` for the application.
 
-    head: of the request. scope: for the application, which may change it. client: its address. status: of the response,
-    0 before there is one. sent_bytes: of its body, as the application gave it. started_at: of the performance counter,
-    in seconds. peer_is_gone: the client sends nothing more, and is most likely not reading either.
+    head: of the request. scope: for the application, which may change it. status: of the response, 0 before there is
+    one. fields: of the response, as the application gave them. sent_bytes: of its body, likewise. started_at: of the
+    performance counter, in seconds. peer_is_gone: the client sends nothing more, and is most likely not reading either.
     """
 
     __slots__ = (
@@ -74,6 +74,7 @@ class Exchange(Answering):
         "_more_body",
         "_stream",
         "_writing",
+        "fields",
         "head",
         "peer_is_gone",
         "scope",
@@ -96,6 +97,7 @@ class Exchange(Answering):
         self._changed: asyncio.Event | None = None  # set when there may be a message, for those who wait
         self._writing = _AWAITING_START
         self.status = 0
+        self.fields: Iterable[Field] = ()
         self.sent_bytes = 0
         self.started_at = perf_counter()
 
@@ -195,7 +197,8 @@ class Exchange(Answering):
         if self._connection_is_lost:
             raise ClientDisconnected("the client disconnected")
         status = message["status"]
-        self._stream.start_response(status, message.get("headers") or ())
+        self.fields = message.get("headers") or ()
+        self._stream.start_response(status, self.fields)
         self.status = status
         self._writing = _HEAD_HELD
         return SENT

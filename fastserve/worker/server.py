@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastserve.addresses import socket_authority
-from fastserve.asgi.accesslog import access_logger
+from fastserve.asgi.accesslog import open_access_log
 from fastserve.asgi.application import Application
 from fastserve.asgi.exchange import Exchange
 from fastserve.asgi.metrics import Metrics
@@ -96,6 +96,7 @@ class Server:
         self._started_at = time.monotonic()
         self._metrics = Metrics()
         self._requests_left = self._most_requests()
+        self._access_log = open_access_log(settings.logs, loop)
         self._lifespan = Lifespan(app, settings.app.lifespan)
         self._scopes = ScopeBuilder(settings.app.root_path)
         self._application = Application(
@@ -143,10 +144,9 @@ class Server:
         return self._place is None or self._place.scoreboard.is_leaving
 
     def _observers(self) -> list[Callable[[Exchange], None]]:
-        observers = []
-        log_access = access_logger(wanted=self._settings.logs.access_log)
-        if log_access is not None:
-            observers.append(log_access)
+        observers: list[Callable[[Exchange], None]] = []
+        if self._access_log is not None:
+            observers.append(self._access_log.observe)
         if self._place is not None:
             observers.append(self._metrics.count)
         if self._requests_left:
@@ -232,6 +232,8 @@ class Server:
             await self._run()
         finally:
             self._transports.close()
+            if self._access_log is not None:
+                self._access_log.flush()
 
     async def _run(self) -> None:
         started = await _first(self._lifespan.start(), self._stop_changed)
