@@ -73,7 +73,7 @@ class Arena:
 
     def wait_replaced(self, gone: set[int]) -> None:
         """Wait until none of these workers is left, and as many others are."""
-        wait_until(lambda: not gone & self.pids and len(self.pids) == len(gone))
+        wait_until(lambda: not gone & self.pids and len(self.pids) == len(gone), within_s=90)
 
     def wait_new(self, known: set[int]) -> set[int]:
         """Return the workers that are not known yet, as soon as there are any."""
