@@ -5,7 +5,7 @@ from fastserve.wire.events cimport RequestHead
 
 
 cdef class Application(Caller):
-    cdef object _app, _loop, _context, _became_idle
+    cdef object _app, _busy, _loop, _context, _became_idle
     cdef ScopeBuilder _scopes
     cdef Py_ssize_t _concurrency
     cdef list _observers

@@ -28,7 +28,7 @@ class Application(Caller):
     """The application, as one worker calls it.
 
     Every call gets a copy of the context in which this is made: what one request sets is not seen by the next, even on
-    the same connection. At most `concurrency` calls run at a time; further requests are answered with 503.
+    the same connection. At most `concurrency` calls run at a time; `busy` is called for further requests.
 
     observers: called with each request that is answered, or never will be. running: how many calls have not returned.
     """
@@ -36,6 +36,7 @@ class Application(Caller):
     __slots__ = (
         "_app",
         "_became_idle",
+        "_busy",
         "_cancelled",
         "_concurrency",
         "_context",
@@ -55,8 +56,10 @@ class Application(Caller):
         loop: asyncio.AbstractEventLoop,
         concurrency: int | None,
         observers: Sequence[Callable[[Exchange], None]],
+        busy: ASGIApp = too_busy,
     ) -> None:
         self._app = app
+        self._busy = busy
         self._scopes = scopes
         self._loop = loop
         self._concurrency = concurrency or sys.maxsize
@@ -78,7 +81,7 @@ class Application(Caller):
 
     def call(self, exchange: Exchange) -> None:
         """Call the application for this exchange, in a task of its own."""
-        app = self._app if self.running < self._concurrency else too_busy
+        app = self._app if self.running < self._concurrency else self._busy
         self.running += 1
         coroutine = call(app, exchange.scope, exchange.receive, exchange.send, exchange, self)
         context = self._context.copy()

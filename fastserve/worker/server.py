@@ -16,6 +16,7 @@ from typing import Any
 from fastserve.addresses import socket_authority
 from fastserve.asgi.accesslog import open_access_log
 from fastserve.asgi.application import Application
+from fastserve.asgi.calling import too_busy
 from fastserve.asgi.exchange import Exchange
 from fastserve.asgi.metrics import Metrics
 from fastserve.asgi.scope import ScopeBuilder
@@ -104,6 +105,7 @@ class Server:
             self._scopes,
             loop=loop,
             concurrency=settings.connections.concurrency,
+            busy=self._with_status(too_busy),
             observers=self._observers(),
         )
         self._defaults = ResponseDefaults(

@@ -832,3 +832,17 @@ async def test_a_worker_that_is_replaced_answers_a_last_request_on_each_connecti
         assert await kept.rest() == b""
         kept.writer.close()
         await run.end
+
+
+async def test_the_ready_path_is_answered_also_when_there_are_too_many_requests(
+    sock: socket.socket, place: Place
+) -> None:
+    app = PlayedApp()
+    async with running(app, sock, place=place, limit_concurrency=1, ready_path="/ready") as run:
+        busy = await run.connect()
+        busy.send(request())
+        await until(lambda: app.calls)
+        assert (await (await run.connect()).ask(request())).startswith(b"HTTP/1.1 503 ")
+        assert (await (await run.connect()).ask(request("/ready"))).startswith(b"HTTP/1.1 200 ")
+        await app.calls[0].respond()
+        await busy.response()
