@@ -20,13 +20,32 @@ from bench.measure import Load, Sample, median, paired_ratio, running, sample
 from bench.servers import SERVERS
 
 
+BROWSER = (
+    "Connection: keep-alive",
+    'sec-ch-ua: "Chromium";v="140", "Not A Brand";v="99"',
+    "sec-ch-ua-mobile: ?0",
+    'sec-ch-ua-platform: "Linux"',
+    "Upgrade-Insecure-Requests: 1",
+    "User-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36",
+    "Accept: text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8",
+    "Sec-Fetch-Site: none",
+    "Sec-Fetch-Mode: navigate",
+    "Sec-Fetch-User: ?1",
+    "Sec-Fetch-Dest: document",
+    "Accept-Encoding: gzip, deflate, br, zstd",
+    "Accept-Language: en-US,en;q=0.9",
+)
+"""With Host, the fourteen fields of a page that is opened in Chromium."""
+
+
 def main() -> int:
     """Measure and print."""
     options = _options()
     if shutil.which("wrk") is None:
         print("wrk is not installed; Debian has it: apt-get install wrk", file=sys.stderr)
         return 1
-    load = Load(connections=options.connections, seconds=options.seconds)
+    fields = (*options.header, *(BROWSER if options.browser else ()))
+    load = Load(connections=options.connections, seconds=options.seconds, fields=fields)
     samples = measure(options.servers, options.app, load, options.rounds)
     print(
         f"{options.app}, {load.connections} connections, {options.rounds} rounds of {load.seconds:g} s, "
@@ -47,6 +66,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--connections", type=int, default=256)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=4.0, help="of each measurement")
+    parser.add_argument("--browser", action="store_true", help="send the fields that a browser sends")
+    parser.add_argument("--header", action="append", default=[], help="send this field, as NAME: VALUE")
     parser.add_argument("--json", type=Path, help="also write all samples to this file")
     return parser.parse_args()
 

@@ -23,3 +23,22 @@ async def plain(scope: Scope, receive: Receive, send: Send) -> None:
         raise NotImplementedError(scope["type"])
     await send(dict(_START))
     await send({"type": "http.response.body", "body": _BODY})
+
+
+def _fastapi() -> Any:
+    from fastapi import FastAPI
+
+    api = FastAPI()
+
+    @api.get("/")
+    async def read() -> dict[str, str]:
+        return {"message": "Hello, World!"}
+
+    return api
+
+
+def __getattr__(name: str) -> Any:
+    # FastAPI is imported only for who serves it.
+    if name == "fastapi_json":
+        return _fastapi()
+    raise AttributeError(name)

@@ -22,11 +22,12 @@ _START_S = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What wrk is to do: so many connections, so many seconds."""
+    """What wrk is to do: so many connections, so many seconds, these further fields."""
 
     connections: int = 256
     seconds: float = 4.0
     path: str = "/"
+    fields: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +81,7 @@ def _wait_for(port: int, process: psutil.Process) -> None:
 def sample(process: psutil.Process, port: int, load: Load, cpu: int | None) -> Sample:
     """Put load on a server from another CPU, and return what was measured."""
     command = ["wrk", "--threads", "1", "--connections", str(load.connections), "--duration", f"{load.seconds:g}s"]
+    command += [part for field in load.fields for part in ("--header", field)]
     command += ["--script", str(_REPORT), f"http://127.0.0.1:{port}{load.path}"]
     if cpu is not None:
         command = ["taskset", "--cpu-list", str(cpu), *command]
