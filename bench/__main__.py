@@ -19,7 +19,6 @@ from pathlib import Path
 from bench.measure import Load, Sample, median, paired_ratio, running, sample
 from bench.servers import SERVERS
 
-
 BROWSER = (
     "Connection: keep-alive",
     'sec-ch-ua: "Chromium";v="140", "Not A Brand";v="99"',
