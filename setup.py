@@ -56,12 +56,14 @@ def extensions() -> list[Extension]:
         Extension(
             ".".join(source.with_suffix("").parts),
             [str(source)],
-            optional=wanted == "auto",
             extra_compile_args=["-O3", "-fno-plt"] if sys.platform == "linux" else [],
         )
         for source in sorted(sources)
     ]
-    return cythonize(found, compiler_directives=DIRECTIVES, build_dir="build/cython")
+    found = cythonize(found, compiler_directives=DIRECTIVES, build_dir="build/cython")
+    for each in found:
+        each.optional = wanted == "auto"
+    return found
 
 
 setup(ext_modules=extensions(), cmdclass={"build_ext": BuildHotModules})

@@ -50,6 +50,7 @@ have a unit, as in 512K, 64M or 1.5G; units are powers of 1024.
 
 def run() -> NoReturn:
     """Run the `fastserve` command, and end the process."""
+    _open_missing_streams()
     status = main()
     timer = threading.Timer(_THREADS_S, _leave_threads_behind, (status,))
     timer.daemon = True
@@ -71,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except SystemExit as leaving:  # of a worker
-        return int(leaving.code or 0)
+        return leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
 
 
 def _serve(argv: Sequence[str]) -> int:
@@ -100,8 +101,17 @@ def _explain(error: click.ClickException) -> str:
     return message
 
 
+def _open_missing_streams() -> None:
+    """Give a process that was started without standard streams some that lead nowhere."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            os.open(os.devnull, os.O_RDWR)  # It takes the lowest number, which is the missing one.
+            setattr(sys, name, open(number, "w" if number else "r", encoding="utf-8", closefd=False))
+
+
 def _leave_threads_behind(status: int) -> None:
-    names = [thread.name for thread in threading.enumerate() if not thread.daemon and thread.is_alive()]
+    others = [thread for thread in threading.enumerate() if thread is not threading.main_thread()]
+    names = [thread.name for thread in others if not thread.daemon and thread.is_alive()]
     _log.warning("Exiting without waiting for threads that do not end: %s", ", ".join(names))
     os._exit(status)
 

@@ -60,6 +60,9 @@ def declared_options(group: type[Any]) -> Iterator[tuple[str, Option]]:
             yield each.name, each.metadata["option"]
 
 
+_LARGEST = 2**53
+
+
 def _check(value: Any, declared: Option) -> None:
     if value is None:
         return
@@ -67,6 +70,8 @@ def _check(value: Any, declared: Option) -> None:
         raise SettingsError(f"{declared.flag}: {value} is not a number")
     if declared.minimum is not None and isinstance(value, int | float) and value < declared.minimum:
         raise SettingsError(f"{declared.flag}: {value} is less than {declared.minimum}")
+    if isinstance(value, int | float) and _LARGEST < value < math.inf:
+        raise SettingsError(f"{declared.flag}: {value} is too large")
     if declared.choices and value not in declared.choices:
         raise SettingsError(f"{declared.flag}: {value!r} is not one of {', '.join(declared.choices)}")
 

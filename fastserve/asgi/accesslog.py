@@ -149,8 +149,11 @@ def _json_line(exchange: Exchange) -> str:
 
 
 def _client(exchange: Exchange) -> str:
-    client = exchange.scope["client"]
-    return f"{client[0]}:{client[1]}" if client and client[1] is not None else "unix"
+    client = exchange.scope["client"]  # which the application may have set
+    try:
+        return f"{client[0]}:{client[1]}" if client and client[1] is not None else "unix"
+    except (LookupError, TypeError):
+        return "-"
 
 
 def _target(exchange: Exchange) -> str:
@@ -202,7 +205,7 @@ def _response_field(name: str) -> LineFormat:
 
 # https://httpd.apache.org/docs/2.4/mod/mod_log_config.html#formats
 _DIRECTIVES: dict[str, Callable[[str], LineFormat]] = {
-    "h": _getter(lambda exchange: (exchange.scope["client"] or ("unix",))[0]),
+    "h": _getter(lambda exchange: _client(exchange).rpartition(":")[0] or _client(exchange)),
     "l": _getter(lambda exchange: "-"),
     "u": _getter(lambda exchange: "-"),
     "t": _getter(lambda exchange: time.strftime("[%d/%b/%Y:%H:%M:%S %z]")),

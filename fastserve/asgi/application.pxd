@@ -24,3 +24,6 @@ cdef class Application(Caller):
     cdef _report(self, object error)
     cdef bint _is_cancelled(self) except -1
     cdef _end_unanswered(self, Exchange exchange)
+
+
+cdef bint _follows_from_disconnect(object error) except -1

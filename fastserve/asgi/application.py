@@ -108,17 +108,21 @@ class Application(Caller):
     def failed(self, exchange: Exchange, error: BaseException) -> None:
         """Take note that a call has raised this."""
         if isinstance(error, GeneratorExit) and asyncio.current_task(self._loop) is None:
-            self._ended(exchange)
             return  # It did not end, but was destroyed together with the event loop.
-        self._report(error)
-        exchange.fail()
-        self._ended(exchange)
+        try:
+            self._report(error)
+            exchange.fail()
+        finally:
+            self._ended(exchange)
 
     def _report(self, error: BaseException) -> None:
         if isinstance(error, BaseExceptionGroup):
             error = error.split(ClientDisconnected)[1] or ClientDisconnected()
         if isinstance(error, ClientDisconnected):
             return  # Raised by us, and let through as the specification allows.
+        if _follows_from_disconnect(error):
+            _log.debug("The client disconnected", exc_info=error)
+            return
         if self._is_cancelled():
             return  # Whatever it raises now, it is our doing.
         _log.error("Exception in ASGI application", exc_info=error)
@@ -142,10 +146,10 @@ class Application(Caller):
             task = cast("asyncio.Task[Any]", asyncio.current_task(self._loop))
             self._tasks.discard(task)
             self._cancelled.discard(task)
-        if not exchange.is_done():
-            self.response_sent(exchange)
         if not self.running:
             self._became_idle.set()
+        if not exchange.is_done():
+            self.response_sent(exchange)
 
     def wait_idle(self) -> Coroutine[Any, Any, None]:
         """Return a coroutine that waits until no call is running."""
@@ -161,3 +165,11 @@ class Application(Caller):
         self._cancelled |= self._tasks
         for task in self._tasks:
             task.cancel()
+
+
+def _follows_from_disconnect(error: BaseException) -> bool:
+    """Tell whether this was raised because of our error: frameworks make one of their own of it, as Starlette does."""
+    cause = error.__cause__ or error.__context__
+    while cause is not None and not isinstance(cause, ClientDisconnected):
+        cause = cause.__cause__ or cause.__context__
+    return cause is not None

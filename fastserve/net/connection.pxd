@@ -8,7 +8,7 @@ from fastserve.wire.http1.response cimport ResponseEncoder
 
 cdef int _RECEIVING, _SERVING, _DISCARDING, _WAITING, _LINGERING, _CLOSED
 cdef Py_ssize_t _DISCARD_BYTES
-cdef double _DISCARD_S, _LINGER_S, _LINGER_ALL_S, _LAST_LOOK_S
+cdef double _DISCARD_S, _LINGER_S, _LINGER_ALL_S
 
 
 cdef class Connection(Stream):
@@ -38,7 +38,7 @@ cdef class Connection(Stream):
     @cython.locals(exchange=Answering)
     cdef _refuse(self, object violation)
     cdef _await_request(self)
-    @cython.locals(unread=Py_ssize_t, is_awaited=bint)
+    @cython.locals(unread=Py_ssize_t, is_awaited=bint, holds_back=bint)
     cdef _watch_body(self)
     @cython.locals(is_full=bint)
     cdef _watch_reading(self, Py_ssize_t unread)
@@ -49,7 +49,6 @@ cdef class Connection(Stream):
     @cython.locals(wire=Http1)
     cdef bint _must_close(self, bint last) except -1
     cdef _end_response(self)
-    cpdef drain(self, double idle_s=*)
     cpdef cut(self)
     cpdef object change(self)
     cdef _close_after_response(self)

@@ -9,6 +9,7 @@ any of these -> CLOSED
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import enum
 import math
 import sys
@@ -28,8 +29,6 @@ _DISCARD_S = 1.0
 # connection, and the client could lose the response (RFC 9112 §9.6).
 _LINGER_S = 2.0
 _LINGER_ALL_S = 30.0
-# A connection without a request when the server stops: what it has sent may be on its way up from the kernel.
-_LAST_LOOK_S = 0.25
 # asyncio's writelines() does not call pause_writing() there (CVE-2024-12254); setting the limit anew does.
 _WRITELINES_FORGETS_LIMIT = (3, 12) <= sys.version_info < (3, 12, 9) or (3, 13) <= sys.version_info < (3, 13, 2)
 
@@ -222,12 +221,13 @@ class Connection(Stream):
         if not self.is_writable:
             self._watch_reading(self._wire.count_unread())  # The deadline is that for writing.
         elif not self._wire.is_idle():
+            self._watch_reading(0)
             self._phase = _RECEIVING
             self._state.deadlines.set(self, self._state.timeouts.head_s)
         elif self._wire.is_ended:
             self._close()
         else:
-            self._state.deadlines.set(self, self._state.timeouts.keep_alive_s)
+            self._state.deadlines.set(self, self._state.idle_s)
 
     def _watch_body(self) -> None:
         """Pause or resume reading, and set the deadline, for the body of the request that is being served."""
@@ -237,7 +237,8 @@ class Connection(Stream):
             unread += self._wire.count_unread()  # Before that, they are framing that is not complete.
         self._watch_reading(unread)
         if self.is_writable:
-            is_awaited = self._is_reading and not self._wire.is_complete and not self._awaits_continue
+            holds_back = self._awaits_continue and not self._head_is_sent
+            is_awaited = self._is_reading and not self._wire.is_complete and not holds_back
             self._state.deadlines.set(self, self._state.timeouts.body_s if is_awaited else math.inf)
 
     def _watch_reading(self, unread: int) -> None:
@@ -303,9 +304,10 @@ class Connection(Stream):
 
     def ask_for_body(self) -> None:
         """See Stream."""
-        if self._awaits_continue and not self._head_is_sent:
-            self._awaits_continue = False
-            self._transport.write(self._response.encode_continue())
+        if self._awaits_continue:
+            if not self._head_is_sent:
+                self._awaits_continue = False
+                self._transport.write(self._response.encode_continue())
             self._watch_body()
 
     def resume_reading(self) -> None:
@@ -331,7 +333,7 @@ class Connection(Stream):
 
     def _end_response(self) -> None:
         self._exchange = None
-        if not self._response.keep_alive or not self._state.keeps_connections:
+        if not self._response.keep_alive:
             self._close_after_response()
         elif self._wire.is_complete:
             self._next_request()
@@ -346,14 +348,15 @@ class Connection(Stream):
 
     # Closing.
 
-    def drain(self, idle_s: float = 0.0) -> None:
+    def drain(self, *, cuts_heads: bool) -> None:
         """Keep the connection only for the exchange that it carries, or for a last one: the worker is about to stop.
 
-        idle_s: how long a connection may stay without an exchange, in seconds; a moment in any case.
+        cuts_heads: whether a head that has begun is not waited for.
         """
+        idle_s = self._state.idle_s
         if self._phase == _WAITING or (self._phase == _RECEIVING and self._wire.is_idle()):
-            self._state.deadlines.set(self, max(_LAST_LOOK_S, idle_s))
-        elif self._phase == _RECEIVING and not idle_s:
+            self._state.deadlines.set(self, idle_s)
+        elif self._phase == _RECEIVING and cuts_heads:
             self._close()
 
     def cut(self) -> None:
@@ -383,7 +386,8 @@ class Connection(Stream):
             self._close()
             return
         self._phase = _LINGERING
-        self._transport.write_eof()
+        with contextlib.suppress(OSError):  # The client is gone, which the transport is about to tell.
+            self._transport.write_eof()
         self._linger_until = self._state.deadlines.now + _LINGER_ALL_S
         self._state.deadlines.set(self, _LINGER_S)
         if not self._is_reading:

@@ -6,6 +6,7 @@ cdef class ServerState:
     cdef readonly object timeouts, limits, new_wire, open_exchange, log_refusal
     cdef public Deadlines deadlines
     cdef public bint keeps_connections
+    cdef public double idle_s
     cdef readonly set connections
     cdef public Py_ssize_t coming
     cdef list _space_waiters

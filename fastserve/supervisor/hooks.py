@@ -36,7 +36,7 @@ class Hooks:
         if function is not None:
             try:
                 function(*arguments)
-            except Exception:
+            except (Exception, SystemExit):
                 _log.exception("The hook %s failed", name)
 
 

@@ -327,7 +327,10 @@ def _resolve(address: TcpAddress) -> Iterator[tuple[socket.AddressFamily, str]]:
 
 
 def _bind_tcp(family: int, host: str, port: int, *options: int) -> socket.socket:
-    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock = socket.socket(family, socket.SOCK_STREAM)
+    except OSError as error:
+        raise BindError(f"cannot listen on {authority(host, port)}: {error.strerror}") from None
     try:
         for option in (socket.SO_REUSEADDR, *options):
             sock.setsockopt(socket.SOL_SOCKET, option, 1)

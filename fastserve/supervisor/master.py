@@ -105,6 +105,7 @@ class Master:
         self._steered: frozenset[int] = frozenset()
         self._owes_ready = True
         self._holds_sockets = True
+        self._is_succeeded = False
         self._status: int | None = None
         now = time.monotonic()
         self._look_at = now
@@ -115,8 +116,8 @@ class Master:
             signal.SIGINT: lambda: self._stop_quickly("SIGINT"),
             signal.SIGQUIT: lambda: self._stop_quickly("SIGQUIT"),
             signal.SIGHUP: self._reload,
-            signal.SIGTTIN: lambda: self._fleet.resize(+1),
-            signal.SIGTTOU: lambda: self._fleet.resize(-1),
+            signal.SIGTTIN: lambda: self._resize("SIGTTIN", +1),
+            signal.SIGTTOU: lambda: self._resize("SIGTTOU", -1),
             signal.SIGWINCH: self._pause,
             signal.SIGUSR1: self._reopen_logs,
             signal.SIGUSR2: self._upgrade,
@@ -323,6 +324,10 @@ class Master:
         self._notifier.reloading()
         self._fleet.reload()
 
+    def _resize(self, name: str, change: int) -> None:
+        _log.info("Received %s, one worker %s.", name, "more" if change > 0 else "less")
+        self._fleet.resize(change)
+
     def _pause(self) -> None:
         if os.isatty(0):
             return  # A terminal sends this when its window changes.
@@ -356,14 +361,16 @@ class Master:
         self._selector.unregister(self._heir.channel)
         if is_ready and not self._fleet.is_stopping:
             _log.info("The new server is ready.")
+            self._is_succeeded = True
             self._sockets.give_away()
             self._notifier.succeeded_by(self._heir.pid)
             self._fleet.stop(time.monotonic(), without_delay=True)
             return
-        _log.error("The new server did not become ready. This one goes on.")
         self._heir.close()
         self._heir = None
-        self._sockets.steer(self._steered, self._cpus())
+        if not self._fleet.is_stopping:
+            _log.error("The new server did not become ready. This one goes on.")
+            self._sockets.steer(self._steered, self._cpus())
 
     def _look_at_predecessor(self) -> None:
         assert self._inheritance is not None
@@ -432,7 +439,7 @@ class Master:
             self._fleet.could_not_open(slot)
 
     def _leave(self) -> None:
-        if self._heir is None:
+        if not self._is_succeeded:
             self._scoreboard.is_leaving = True
             self._notifier.stopping()
         if self._fleet.is_stopping and self._holds_sockets:
@@ -451,7 +458,11 @@ class Master:
             self._fleet.could_not_spawn(slot, now)
             return
         self._hooks.call("pre_fork", slot)
-        channel, theirs = socket.socketpair()
+        try:
+            channel, theirs = socket.socketpair()
+        except OSError as error:
+            self._could_not_spawn(slot, record, error)
+            return
         sys.stdout.flush()
         sys.stderr.flush()
         # The signals that come in between are for the worker to handle, in its own way.
@@ -460,11 +471,9 @@ class Master:
             pid = os.fork()
         except OSError as error:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, self._handle_signal)
-            _log.error("Cannot start a worker: %s", error.strerror)
             channel.close()
             theirs.close()
-            record.clear()
-            self._fleet.could_not_spawn(slot, now)
+            self._could_not_spawn(slot, record, error)
             return
         if pid == 0:
             channel.close()
@@ -476,6 +485,11 @@ class Master:
         self._workers[pid] = process
         self._selector.register(channel, selectors.EVENT_READ, lambda: self._listen_to(process))
         self._fleet.spawned(slot, pid, now)
+
+    def _could_not_spawn(self, slot: int, record: Record, error: OSError) -> None:
+        _log.error("Cannot start a worker: %s", error.strerror)
+        record.clear()
+        self._fleet.could_not_spawn(slot, time.monotonic())
 
     def _work(self, slot: int, channel: socket.socket, record: Record) -> int:
         """Be a worker, in a process that was just forked; return its exit status."""

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from fastserve.asgi.types import ASGIApp
-from fastserve.settings import Settings
+from fastserve.settings import BindSettings, Settings
 from fastserve.supervisor.cpus import CpuPlan, plan_workers
 from fastserve.supervisor.hooks import load_hooks
 from fastserve.supervisor.listeners import ListeningSockets
@@ -44,7 +44,8 @@ def serve(settings: Settings) -> int:
     inheritance = inherit(os.environ)
     fds = inheritance.listen_fds if inheritance is not None else listen_fds(os.environ)
     if fds and not settings.bind.bind:
-        settings = replace(settings, bind=replace(settings.bind, bind=tuple(f"fd://{fd}" for fd in fds)))
+        bind = BindSettings(bind=tuple(f"fd://{fd}" for fd in fds), backlog=settings.bind.backlog)
+        settings = replace(settings, bind=bind)
     with contextlib.ExitStack() as stack:
         take_pid_file = _hold_pid_file(stack, settings, inheritance)
         if inheritance is None and not settings.needs_supervisor:

@@ -107,7 +107,9 @@ class Parent:
         if os.getppid() != self._pid:
             # The loop may be blocked, and then it does not see that the parent has ended.
             faulthandler.dump_traceback_later(_BLOCKED_ORPHAN_S, exit=True)
-        if number == signal.SIGQUIT:
+            if not server.is_stopping:
+                server.stop_quickly()
+        elif number == signal.SIGQUIT:
             server.stop_quickly()
         elif not server.is_stopping:
             server.stop()
@@ -118,7 +120,8 @@ class Parent:
         def parent_ended() -> None:
             loop.remove_reader(self._channel)
             _log.error("The parent process has ended. Shutting down.")
-            server.stop_quickly()
+            if not server.is_stopping:
+                server.stop_quickly()
             loop.call_later(_ORPHAN_S, server.stop_quickly)
 
         loop.add_reader(self._channel, parent_ended)

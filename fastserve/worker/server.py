@@ -39,12 +39,15 @@ _log = logging.getLogger("fastserve")
 
 # Of the time for a graceful stop, what is kept for the lifespan of the application.
 _LIFESPAN_SHARE = 0.2
+_LIFESPAN_LEAST_S = 0.5
 _LIFESPAN_MOST_S = 5.0
 # A quick stop: how long running requests, and the lifespan, may take.
 _QUICK_S = 1.0
 _QUICK_LIFESPAN_S = 2.0
 # When the worker is replaced: how long connections without a request may stay for a last one.
 _LAST_REQUEST_S = 5.0
+# In any case: what clients have sent may be on its way.
+_LAST_LOOK_S = 0.25
 # How long calls may take to end after they were cancelled.
 _CANCEL_S = 0.5
 
@@ -129,6 +132,8 @@ class Server:
         self._transports = transports_for(self._state)
         self._listeners = [Listener(sock, self._state, self._transports) for sock in sockets]
         self._stopping = Stopping.NOT
+        self._is_replaced = False  # it stops, and the server does not
+        self._has_left = False
         self._stop_changed = asyncio.Event()
         self._forced = asyncio.Event()
         self._requests_end_at = float("inf")  # when running requests are cancelled
@@ -190,14 +195,20 @@ class Server:
         """
         if self._stopping >= Stopping.GRACEFUL:
             self._advance(Stopping.FORCED)
-        elif self._stopping is Stopping.NOT and self._settings.timeouts.drain_delay_s:
+            return
+        self._is_replaced = not self._is_leaving()
+        if self._stopping is Stopping.NOT and self._settings.timeouts.drain_delay_s:
             self._advance(Stopping.LEAVING)
         else:
             self._advance(Stopping.GRACEFUL)
 
     def stop_quickly(self) -> None:
-        """Give running requests a moment, and end. When called again: end at once."""
-        self._advance(Stopping.QUICK if self._stopping < Stopping.GRACEFUL else Stopping.FORCED)
+        """Give running requests a moment, and end. When called again, or after `stop`: end at once.
+
+        That this worker is being replaced does not count: that was not the end of the server.
+        """
+        is_first = self._stopping < Stopping.GRACEFUL or (self._stopping is Stopping.GRACEFUL and self._is_replaced)
+        self._advance(Stopping.QUICK if is_first else Stopping.FORCED)
 
     def _advance(self, stopping: Stopping) -> None:
         self._stopping = stopping
@@ -252,10 +263,13 @@ class Server:
         _log.info("Shutting down")
         drained = await _first(self._finish_requests(), self._forced)
         ended = drained and await _first(self._end_lifespan(), self._forced)
+        running = self._application.running
+        self._application.cancel_all()
         self._cut_connections()
         if not ended:
             self._lifespan.cancel()
-            _log.warning("Stopped at once: %d requests are cut off.", self._application.running)
+            if running:
+                _log.warning("Stopped at once: %d requests are cut off.", running)
 
     def _open(self) -> None:
         self._tick()
@@ -268,6 +282,7 @@ class Server:
         self._on_ready()
 
     def _tick(self) -> None:
+        self._loop.call_later(TICK_S, self._tick)  # First, so that nothing can stop the clock.
         self._state.deadlines.tick(self._loop.time())
         now = int(time.time())
         if now != self._refreshed_at:
@@ -276,9 +291,15 @@ class Server:
             self._application.refresh()
         if self._place is not None:
             self._place.record.write(self._report(self._place.slot))
-            if self._place.scoreboard.is_leaving:
-                self._state.keeps_connections = False
-        self._loop.call_later(TICK_S, self._tick)
+            if self._place.scoreboard.is_leaving and not self._has_left:
+                self._hear_of_leaving()
+
+    def _hear_of_leaving(self) -> None:
+        """Take note that the whole server is about to stop."""
+        self._has_left = True
+        self._state.keeps_connections = False
+        if self._stopping >= Stopping.GRACEFUL:
+            self._drain_connections()
 
     def _report(self, slot: int) -> Report:
         return Report(
@@ -307,10 +328,14 @@ class Server:
                 async with asyncio.timeout(delay_s):
                     await self._stop_changed.wait()
             except TimeoutError:
-                self._advance(Stopping.GRACEFUL)
+                if self._stopping is Stopping.LEAVING:
+                    self._advance(Stopping.GRACEFUL)
 
     async def _finish_requests(self) -> None:
         """Let what is running finish, as long as there is time, and cancel the rest."""
+        for listener in self._listeners:
+            await listener.stop()
+        self._drain_connections()
         drain = asyncio.ensure_future(self._drain())
         changed: asyncio.Future[Any] | None = None
         try:
@@ -328,27 +353,24 @@ class Server:
         if not drain.done():
             await self._cancel_requests()
 
-    async def _drain(self) -> None:
+    def _drain_connections(self) -> None:
+        """Have all connections end with the exchange that they carry, or a last one."""
         self._state.keeps_connections = False
-        for listener in self._listeners:
-            await listener.stop()
+        is_replaced = self._stopping is Stopping.GRACEFUL and not self._is_leaving()
+        # The server goes on when a worker is replaced, so its clients have no reason to expect that a connection is
+        # closed: the next request may be on its way. It is answered, and then the connection is closed.
+        most_s = min(_LAST_REQUEST_S, self._settings.timeouts.graceful_s / 2) if is_replaced else 0.0
+        self._state.idle_s = max(most_s, _LAST_LOOK_S)
         for connection in list(self._state.connections):
-            connection.drain(self._idle_s())
+            connection.drain(cuts_heads=not is_replaced)
+
+    async def _drain(self) -> None:
         if self._state.connections:
             _log.info("Waiting for connections to close. (CTRL+C to force quit)")
             await self._state.wait_no_connections()
         if self._application.running:
             _log.info("Waiting for background tasks to complete. (CTRL+C to force quit)")
             await self._application.wait_idle()
-
-    def _idle_s(self) -> float:
-        """Return how long connections without a request may stay.
-
-        The server goes on when a worker is replaced, so its clients have no reason to expect that a connection is
-        closed: the next request may be on its way. It is answered, and then the connection is closed.
-        """
-        is_replaced = self._stopping is Stopping.GRACEFUL and not self._is_leaving()
-        return min(_LAST_REQUEST_S, self._settings.timeouts.graceful_s / 2) if is_replaced else 0.0
 
     async def _cancel_requests(self) -> None:
         running = self._application.running
@@ -362,7 +384,7 @@ class Server:
             pass  # An application that holds on to its cancellation is left behind.
 
     async def _end_lifespan(self) -> None:
-        within_s = self._lifespan_s()
+        within_s = max(self._lifespan_s(), _LIFESPAN_LEAST_S)
         try:
             async with asyncio.timeout(within_s):
                 await self._lifespan.stop()

@@ -77,10 +77,10 @@ class Signals:
             reopen_log_files()
 
     def _take(self, number: int, frame: FrameType | None) -> None:
-        if self._is_loading:
-            raise _StopLoading
         if self._server is None:
-            self._early.append(number)
+            self._early.append(number)  # The application may catch what is raised into its import.
+            if self._is_loading:
+                raise _StopLoading
             return
         self._owner.tell(number, self._server)
         if self._server.is_forced:
@@ -117,7 +117,7 @@ def run_worker(
     try:
         loop.run_until_complete(_serve(app, settings, sockets, owner, place, signals))
     except LifespanError as error:
-        owner.worker_failed(f"Application startup failed: {error}. Exiting.")
+        owner.worker_failed(_explain(error))
         return error.exit_code
     except BindError as error:
         owner.worker_failed(f"{error}")
@@ -128,6 +128,13 @@ def run_worker(
             sock.close()
     _log.info("Finished server process [%d]", os.getpid())
     return 0
+
+
+def _explain(error: LifespanError) -> str:
+    reason = str(error).rstrip()
+    if "\n" in reason:  # Starlette gives the whole traceback as its reason.
+        return f"Application startup failed. Exiting.\n{reason}"
+    return f"Application startup failed: {reason}. Exiting."
 
 
 async def _serve(

@@ -12,7 +12,7 @@ import pytest
 
 from fastserve.asgi.types import Receive, Scope, Send
 from fastserve.errors import ClientDisconnected
-from tests.doubles import Peer, PlayedApp, Rig, post, request, response, turns
+from tests.doubles import Peer, PlayedApp, Rig, post, request, response, turns, until
 
 CLOSE = "connection: close"
 FAILED = response(
@@ -601,3 +601,31 @@ async def test_an_application_runs_in_a_task_that_can_be_found_and_has_a_deadlin
         await send(LAST)
 
     assert await answers(Rig(app).connect()) == response()
+
+
+class Gone(Exception):
+    """What a framework makes of a disconnect, as Starlette does."""
+
+
+@pytest.mark.parametrize("way", ["from it", "while handling it"])
+async def test_an_error_that_a_framework_makes_of_a_disconnect_is_not_logged(
+    way: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send(START)
+        try:
+            while True:
+                await send({"type": "http.response.body", "body": b"x", "more_body": True})
+                await asyncio.sleep(0)
+        except OSError as error:
+            if way == "from it":
+                raise Gone from error
+            raise Gone  # noqa: B904
+
+    rig = Rig(app)
+    peer = rig.connect()
+    peer.send(request())
+    await turns()
+    peer.reset()
+    await until(lambda: not rig.application.running)
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []

@@ -11,7 +11,7 @@ import pytest
 from fastserve.asgi.types import Receive, Scope, Send
 from fastserve.errors import ClientDisconnected, InvalidMessage
 from fastserve.net.connection import Phase
-from tests.doubles import CLIENT, SERVER, Call, Peer, PlayedApp, Rig, post, request, response, turns
+from tests.doubles import CLIENT, SERVER, Call, Peer, PlayedApp, Rig, post, request, response, turns, until
 
 DISCARD_BYTES = 64 * 1024
 CLOSE = "connection: close"
@@ -1312,12 +1312,18 @@ async def kept(rig: Rig) -> Peer:
     return peer
 
 
+def stop(rig: Rig, idle_s: float = 0.25) -> None:
+    """Have the worker stop: connections stay for so long without a request, and no longer than for one."""
+    rig.state.keeps_connections = False
+    rig.state.idle_s = idle_s
+
+
 async def test_a_kept_connection_gets_a_moment_for_a_request_on_its_way_when_the_server_stops() -> None:
     rig = Rig(reads_nothing)
     late, silent = await kept(rig), await kept(rig)
-    rig.state.keeps_connections = False
+    stop(rig)
     for peer in (late, silent):
-        peer.connection.drain()
+        peer.connection.drain(cuts_heads=True)
         assert not peer.transport.is_closing()
     late.send(request())
     await rig.pass_time(0.5)
@@ -1328,9 +1334,9 @@ async def test_a_kept_connection_gets_a_moment_for_a_request_on_its_way_when_the
 async def test_a_connection_may_be_given_time_for_a_last_request() -> None:
     rig = Rig(reads_nothing)
     waiting, new, late = await kept(rig), rig.connect(), await kept(rig)
-    rig.state.keeps_connections = False
+    stop(rig, 5.0)
     for peer in (waiting, new, late):
-        peer.connection.drain(5.0)
+        peer.connection.drain(cuts_heads=False)
     await rig.pass_time(4.5)
     assert rig.state.connections == {peer.connection for peer in (waiting, new, late)}
     late.send(request())
@@ -1343,8 +1349,8 @@ async def test_a_request_that_was_sent_in_part_is_cut_at_once_when_the_server_st
     rig = Rig(PlayedApp())
     peer = rig.connect()
     peer.send(b"GET / HT")
-    rig.state.keeps_connections = False
-    peer.connection.drain()
+    stop(rig)
+    peer.connection.drain(cuts_heads=True)
     await turns()
     assert rig.state.connections == set()
 
@@ -1352,9 +1358,9 @@ async def test_a_request_that_was_sent_in_part_is_cut_at_once_when_the_server_st
 async def test_a_new_connection_gets_a_moment_for_a_request_on_its_way_when_the_server_stops() -> None:
     rig = Rig(reads_nothing)
     late, silent, slow = rig.connect(), rig.connect(), rig.connect()
-    rig.state.keeps_connections = False
+    stop(rig)
     for peer in (late, silent, slow):
-        peer.connection.drain()
+        peer.connection.drain(cuts_heads=True)
         assert not peer.transport.is_closing()
     late.send(request())
     slow.send(b"GET / HT")
@@ -1370,27 +1376,59 @@ async def test_a_running_request_is_answered_and_its_answer_is_the_last_when_the
     rig = Rig(app)
     peer = rig.connect()
     call = await begin(app, peer, request("/a") + request("/b"))
-    rig.state.keeps_connections = False
-    peer.connection.drain()
+    stop(rig)
+    peer.connection.drain(cuts_heads=True)
     await turns()
     assert (peer.phase, peer.transport.is_closed) == ("SERVING", False)
     await call.respond()
     assert (peer.received, peer.phase, len(app.calls)) == (response(b"ok", CLOSE), "LINGERING", 1)
 
 
-async def test_a_response_that_had_begun_when_the_server_stops_is_completed_and_then_the_connection_ends() -> None:
+async def test_a_response_that_had_begun_when_the_server_stops_has_promised_to_take_another_request() -> None:
     app = PlayedApp()
     rig = Rig(app)
     peer = rig.connect()
     call = await begin(app, peer, request())
     await call.start()
     await call.body(b"a", more=True)
-    rig.state.keeps_connections = False
-    peer.connection.drain()
+    stop(rig)
+    peer.connection.drain(cuts_heads=True)
     await call.body(b"b")
-    assert peer.received.endswith(b"1\r\nb\r\n0\r\n\r\n")
-    assert (peer.phase, peer.transport.is_shut) == ("LINGERING", True)
     call.end()
+    assert peer.take().endswith(b"1\r\nb\r\n0\r\n\r\n")
+    assert peer.phase == "WAITING"
+    peer.send(request())
+    await until(lambda: len(app.calls) == 2)
+    await app.calls[1].respond()
+    assert (peer.take(), peer.phase) == (response(b"ok", CLOSE), "LINGERING")
+
+
+async def test_a_head_that_stops_reading_and_is_then_completed_is_read() -> None:
+    app = PlayedApp()
+    rig = Rig(app, limit_unread=64)
+    peer = rig.connect()
+    call = await begin(app, peer, request())
+    peer.stall(100_000)
+    await call.respond()
+    peer.send(b"GET /next HTTP/1.1\r\nhost: example.org\r\nx: " + b"x" * 100)
+    assert not peer.transport.is_reading()
+    peer.catch_up()
+    peer.send(b"\r\n\r\n")
+    await until(lambda: len(app.calls) == 2)
+    assert app.calls[1].scope["path"] == "/next"
+    app.calls[1].end()
+    await turns()
+
+
+async def test_a_length_as_large_as_can_be_is_a_length() -> None:
+    app = PlayedApp()
+    rig = Rig(app)
+    peer = rig.connect()
+    call = await begin(app, peer, post(b"abc", length=2**63 - 1))
+    assert await call.receive() == {"type": "http.request", "body": b"abc", "more_body": True}
+    peer.reset()
+    call.end()
+    await turns()
 
 
 async def test_a_connection_can_be_cut() -> None:

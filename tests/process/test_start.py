@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from .running import SERVED, WORKERS, RawClient, Start, new_client
+from .running import SERVED, WORKERS, RawClient, Start, new_client, wait_until
 
 ONE_PROCESS = """\
 INFO:     fastserve VERSION: served:app, 1 worker, LOOP, PARSER, BUILD, PYTHON
@@ -326,3 +326,14 @@ def test_a_question_is_answered_on_standard_output(start: Start, option: str) ->
     assert server.wait_exit() == 0
     assert "fastserve" in server.output
     assert server.log == ""
+
+
+def test_a_server_without_standard_streams_serves(start: Start, folder: Path) -> None:
+    (folder / "closed.py").write_text(
+        "import os, sys\nfor fd in (0, 1, 2):\n    os.close(fd)\n"
+        "os.execv(sys.executable, [sys.executable, '-m', 'fastserve', *sys.argv[1:]])\n"
+    )
+    start(SERVED, "--bind", "unix:app.sock", "--workers", "2", runs=("closed.py",))
+    wait_until((folder / "app.sock").exists)
+    with RawClient(str(folder / "app.sock")) as client:
+        assert client.get("/").answer().body == b"hello"

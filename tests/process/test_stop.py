@@ -275,3 +275,17 @@ def test_a_shutdown_of_the_application_that_takes_too_long_is_left(start: Start,
     server.send_signal(signal.SIGTERM)
     assert server.wait_exit(within_s=10) == 0
     assert "ERROR:    The application did not shut down within " in server.log
+
+
+@WORKERS
+def test_a_signal_that_the_application_swallows_while_it_is_imported_is_obeyed_afterwards(
+    start: Start, folder: Path, workers: str
+) -> None:
+    (folder / "swallows.py").write_text(
+        "import time\nfrom served import app\nopen('importing', 'w').close()\n"
+        "try:\n    time.sleep(3600)\nexcept BaseException:\n    pass\n"
+    )
+    server = start("swallows:app", "--port", "0", "--workers", workers)
+    wait_until((folder / "importing").exists)
+    assert server.stop() == 0
+    assert "Traceback" not in server.log

@@ -608,10 +608,10 @@ async def test_an_application_that_does_not_stop_in_its_share_of_the_time_is_can
         began = loop.time()
         run.server.stop()
         await run.end
-        assert loop.time() - began < 1.0
+        assert loop.time() - began < 2.0
         await until(lambda: "cancelled" in app.events)
     assert app.events == ["start", "stop", "cancelled"]
-    assert "The application did not shut down within 0.1 seconds." in lines(caplog)
+    assert "The application did not shut down within 0.5 seconds." in lines(caplog)
 
 
 async def test_the_second_stop_ends_at_once(sock: socket.socket, caplog: pytest.LogCaptureFixture) -> None:

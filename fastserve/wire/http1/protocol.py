@@ -96,6 +96,8 @@ class Http1:
 
     def start_next_message(self) -> None:
         """Let the next request be read."""
+        if self._at == len(self._buffer):
+            self._buffer, self._at = b"", 0  # An idle connection keeps no memory.
         self._reading = _REQUEST_LINE
         self._skipped_line = False
         self.is_complete = False
@@ -269,7 +271,7 @@ class Http1:
 
     def _read_body(self) -> BodyData:
         buffer, at = self._buffer, self._at
-        data = buffer[at : at + self._left]
+        data = buffer[at : at + min(self._left, len(buffer) - at)]
         self._at = at + len(data)
         self._left -= len(data)
         if not self._left:
