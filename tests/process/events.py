@@ -21,7 +21,7 @@ from pathlib import Path
 import click
 
 from .load import ClosedLoop
-from .running import Gate, RawClient, RunningServer, prepare, starting_servers, wait_until
+from .running import Gate, RawClient, RunningServer, is_alive, prepare, starting_servers, wait_until
 
 KEPT = 16
 FRESH = 4
@@ -292,7 +292,7 @@ def kill_parent(arena: Arena) -> tuple[int, str]:
     workers = arena.server.workers
     arena.server.send_signal(signal.SIGKILL)
     killed_at = time.monotonic()
-    wait_until(lambda: not any(worker.is_running() for worker in workers))
+    wait_until(lambda: not any(map(is_alive, workers)))
     took_s = time.monotonic() - killed_at
     # Who loses a connection to the first worker that ends may lose one to the second as well.
     return 2 * (KEPT + FRESH), f"no orphans after {took_s:.2f} s"

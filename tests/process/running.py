@@ -53,6 +53,14 @@ def wait_until(what: Callable[[], T], *, within_s: float = _PATIENCE_S) -> T:
     return found
 
 
+def is_alive(process: psutil.Process) -> bool:
+    """Tell whether a process has not ended; one that nobody has waited for has."""
+    try:
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
 def has_ipv6() -> bool:
     """Tell whether this machine can be connected to by IPv6."""
     try:

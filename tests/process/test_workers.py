@@ -9,10 +9,9 @@ import signal
 import time
 from pathlib import Path
 
-import psutil
 import pytest
 
-from .running import SERVED, Gate, RawClient, RunningServer, Start, new_client, wait_until
+from .running import SERVED, Gate, RawClient, RunningServer, Start, is_alive, new_client, wait_until
 
 TWO_WORKERS = (SERVED, "--port", "0", "--workers", "2")
 
@@ -140,13 +139,6 @@ def test_workers_end_soon_after_their_parent_was_killed(start: Start, folder: Pa
         wait_until(lambda: not any(is_alive(worker) for worker in workers))
         assert time.monotonic() - killed_at < 4
         wait_until(lambda: is_refused(server))
-
-
-def is_alive(process: psutil.Process) -> bool:
-    try:
-        return process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
 
 
 def is_refused(server: RunningServer) -> bool:
