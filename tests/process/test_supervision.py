@@ -434,8 +434,7 @@ async def orphan(scope, receive, send):
     await served.answer(send, child.stdout.strip())
 
 async def ps(scope, receive, send):
-    states = {pid: open(f"/proc/{pid}/stat").read().split()[2] for pid in os.listdir("/proc") if pid.isdigit()}
-    await served.answer_json(send, [os.getppid(), states])
+    await served.answer_json(send, [os.getppid(), [pid for pid in os.listdir("/proc") if pid.isdigit()]])
 
 served.PATHS["/orphan"] = orphan
 served.PATHS["/ps"] = ps
