@@ -100,7 +100,11 @@ class RunningServer:
         self.folder = folder
         self._stdout = _new_file()
         self._stderr = _new_file()
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith("FASTSERVE_")}
+        inherited = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith("FASTSERVE_") or name == "FASTSERVE_PURE"
+        }
         path = [str(_PACKAGE_ROOT), *inherited.get("PYTHONPATH", "").split(os.pathsep)]
         self._process = subprocess.Popen(
             [*under, *runs, *arguments],
