@@ -63,5 +63,10 @@ def socket_authority(name: object) -> str:
     return authority(name[0], name[1]) if isinstance(name, tuple) else f"unix:{name}"
 
 
+def describe_client(client: tuple[str, int | None] | None) -> str:
+    """Return the address of a client (ASGI HTTP scope, `client`) as logs have it."""
+    return f"{client[0]}:{client[1]}" if client and client[1] is not None else "unix"
+
+
 def _is_number(text: str) -> bool:
     return text.isascii() and text.isdigit()

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from fastserve.addresses import BindAddress, InheritedAddress, TcpAddress, UnixAddress, parse_bind
+from fastserve.addresses import BindAddress, InheritedAddress, TcpAddress, UnixAddress, describe_client, parse_bind
 from fastserve.errors import SettingsError
 
 
@@ -83,3 +83,15 @@ def test_any_text_names_an_address_or_is_refused(text: str) -> None:
         assert text == f"unix:{address.path}"
     else:
         assert address.fd >= 0
+
+
+@pytest.mark.parametrize(
+    ("client", "text"),
+    [
+        pytest.param(("127.0.0.1", 5), "127.0.0.1:5", id="IP"),
+        pytest.param(("/run/client", None), "unix", id="named Unix socket"),
+        pytest.param(None, "unix", id="unnamed Unix socket"),
+    ],
+)
+def test_a_client_is_described_in_one_way(client: tuple[str, int | None] | None, text: str) -> None:
+    assert describe_client(client) == text

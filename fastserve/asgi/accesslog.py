@@ -18,6 +18,7 @@ from typing import Any, TextIO, TypeAlias
 
 import orjson
 
+from fastserve.addresses import describe_client
 from fastserve.asgi.exchange import Exchange
 from fastserve.logs import AccessFormatter, is_direct, parse_access_format, phrase
 from fastserve.settings import LogSettings
@@ -151,7 +152,7 @@ def _json_line(exchange: Exchange) -> str:
 def _client(exchange: Exchange) -> str:
     client = exchange.scope["client"]  # which the application may have set
     try:
-        return f"{client[0]}:{client[1]}" if client and client[1] is not None else "unix"
+        return describe_client(client)
     except (LookupError, TypeError):
         return "-"
 

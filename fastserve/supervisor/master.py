@@ -176,6 +176,7 @@ class Master:
         self._selector.close()
         self._wakeup.close()
         self._wakeup_end.close()
+        self._notifier.close()
         if self._inheritance is not None:
             self._inheritance.channel.close()
         if self._heir is not None:
@@ -454,14 +455,14 @@ class Master:
         try:
             record = self._scoreboard.reserve(slot, now)
         except LookupError as error:
-            _log.error("Cannot start a worker: %s", error)
-            self._fleet.could_not_spawn(slot, now)
+            self._could_not_spawn(slot, str(error))
             return
         self._hooks.call("pre_fork", slot)
         try:
             channel, theirs = socket.socketpair()
         except OSError as error:
-            self._could_not_spawn(slot, record, error)
+            record.clear()
+            self._could_not_spawn(slot, error.strerror)
             return
         sys.stdout.flush()
         sys.stderr.flush()
@@ -473,7 +474,8 @@ class Master:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, self._handle_signal)
             channel.close()
             theirs.close()
-            self._could_not_spawn(slot, record, error)
+            record.clear()
+            self._could_not_spawn(slot, error.strerror)
             return
         if pid == 0:
             channel.close()
@@ -486,9 +488,8 @@ class Master:
         self._selector.register(channel, selectors.EVENT_READ, lambda: self._listen_to(process))
         self._fleet.spawned(slot, pid, now)
 
-    def _could_not_spawn(self, slot: int, record: Record, error: OSError) -> None:
-        _log.error("Cannot start a worker: %s", error.strerror)
-        record.clear()
+    def _could_not_spawn(self, slot: int, reason: str | None) -> None:
+        _log.error("Cannot start a worker: %s", reason)
         self._fleet.could_not_spawn(slot, time.monotonic())
 
     def _work(self, slot: int, channel: socket.socket, record: Record) -> int:

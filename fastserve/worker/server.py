@@ -13,7 +13,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fastserve.addresses import socket_authority
+from fastserve.addresses import describe_client, socket_authority
 from fastserve.asgi.accesslog import open_access_log
 from fastserve.asgi.application import Application
 from fastserve.asgi.calling import too_busy
@@ -142,7 +142,7 @@ class Server:
 
     def _with_status(self, app: ASGIApp) -> ASGIApp:
         status = self._settings.status
-        if self._place is None or (status.ready_path is None and status.status_path is None):
+        if self._place is None or not status.is_wanted:
             return app
         return StatusPaths(app, status, is_leaving=self._is_leaving, reports=self._place.scoreboard.reports)
 
@@ -356,13 +356,13 @@ class Server:
     def _drain_connections(self) -> None:
         """Have all connections end with the exchange that they carry, or a last one."""
         self._state.keeps_connections = False
-        is_replaced = self._stopping is Stopping.GRACEFUL and not self._is_leaving()
+        goes_on = self._stopping is Stopping.GRACEFUL and not self._is_leaving()
         # The server goes on when a worker is replaced, so its clients have no reason to expect that a connection is
         # closed: the next request may be on its way. It is answered, and then the connection is closed.
-        most_s = min(_LAST_REQUEST_S, self._settings.timeouts.graceful_s / 2) if is_replaced else 0.0
+        most_s = min(_LAST_REQUEST_S, self._settings.timeouts.graceful_s / 2) if goes_on else 0.0
         self._state.idle_s = max(most_s, _LAST_LOOK_S)
         for connection in list(self._state.connections):
-            connection.drain(cuts_heads=not is_replaced)
+            connection.drain(cuts_heads=not goes_on)
 
     async def _drain(self) -> None:
         if self._state.connections:
@@ -411,5 +411,4 @@ async def _first(work: Coroutine[Any, Any, None], event: asyncio.Event) -> bool:
 
 
 def _log_refusal(client: Address | None, violation: ProtocolViolation) -> None:
-    who = f"{client[0]}:{client[1]}" if client else "unix"
-    _log.warning("%s - refused with %d: %s", who, violation.status, violation.reason)
+    _log.warning("%s - refused with %d: %s", describe_client(client), violation.status, violation.reason)
