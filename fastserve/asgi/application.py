@@ -44,6 +44,7 @@ class Application(Caller):
         "_observers",
         "_scopes",
         "_starts_eagerly",
+        "_task_options",
         "_tasks",
         "running",
     )
@@ -65,10 +66,11 @@ class Application(Caller):
         self._concurrency = concurrency or sys.maxsize
         self._observers = list(observers)
         self._context = contextvars.copy_context()
+        self._task_options: dict[str, Any] = {"loop": loop, "eager_start": True}
         self._tasks: set[asyncio.Task[Any]] = set()  # those that have not ended at once
         self._cancelled: set[asyncio.Task[Any]] = set()
         self.running = 0
-        self._became_idle = asyncio.Event()
+        self._became_idle: asyncio.Event | None = None  # for those who wait for it
         self.refresh()
 
     def refresh(self) -> None:
@@ -77,7 +79,9 @@ class Application(Caller):
 
     def open_exchange(self, head: RequestHead, stream: Stream) -> Exchange:
         """Return the exchange for a request."""
-        return Exchange(head, self._scopes.build(head, stream), stream, self)
+        exchange = Exchange.__new__(Exchange)
+        exchange.begin(head, self._scopes.build(head, stream), stream, self)
+        return exchange
 
     def call(self, exchange: Exchange) -> None:
         """Call the application for this exchange, in a task of its own."""
@@ -86,7 +90,8 @@ class Application(Caller):
         coroutine = call(app, exchange.scope, exchange.receive, exchange.send, exchange, self)
         context = self._context.copy()
         if self._starts_eagerly:
-            task = _Task(coroutine, loop=self._loop, context=context, eager_start=True)
+            self._task_options["context"] = context
+            task = _Task(coroutine, **self._task_options)
         else:
             task = self._loop.create_task(coroutine, context=context)
         if not task.done():
@@ -146,7 +151,7 @@ class Application(Caller):
             task = cast("asyncio.Task[Any]", asyncio.current_task(self._loop))
             self._tasks.discard(task)
             self._cancelled.discard(task)
-        if not self.running:
+        if not self.running and self._became_idle is not None:
             self._became_idle.set()
         if not exchange.is_done():
             self.response_sent(exchange)
@@ -157,6 +162,8 @@ class Application(Caller):
 
     def idle_event(self) -> asyncio.Event:
         """Return an event that is set when no call is running any more."""
+        if self._became_idle is None:
+            self._became_idle = asyncio.Event()
         self._became_idle.clear()
         return self._became_idle
 

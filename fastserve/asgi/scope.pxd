@@ -10,7 +10,7 @@ cdef dict _ASGI
 cdef class ScopeBuilder:
     cdef str _root_path
     cdef bytes _raw_root_path
-    cdef dict _constants
+    cdef dict _usual
     cdef public dict state
 
     @cython.locals(raw_path=bytes, path=str, scope=dict)

@@ -35,13 +35,22 @@ class ScopeBuilder:
     it, as the specification asks. state: the lifespan state, copied into each scope; None when there is no lifespan.
     """
 
-    __slots__ = ("_constants", "_raw_root_path", "_root_path", "state")
+    __slots__ = ("_raw_root_path", "_root_path", "_usual", "state")
 
     def __init__(self, root_path: str) -> None:
         self._root_path = root_path.rstrip("/")
         self._raw_root_path = quote(self._root_path).encode("ascii")
-        # A copy of a dictionary that has all keys already is made faster than one with the same keys anew.
-        self._constants: dict[str, Any] = {**dict.fromkeys(_KEYS), "type": "http", "root_path": self._root_path}
+        # A copy of a dictionary that has all keys already is made faster than one with the same keys anew, and what
+        # most requests have need not be set again.
+        self._usual: dict[str, Any] = {
+            **dict.fromkeys(_KEYS),
+            "type": "http",
+            "http_version": "1.1",
+            "scheme": "http",
+            "method": "GET",
+            "query_string": b"",
+            "root_path": self._root_path,
+        }
         self.state: dict[str, Any] | None = None
 
     def build(self, head: RequestHead, stream: Stream) -> dict[str, Any]:
@@ -51,17 +60,21 @@ class ScopeBuilder:
         if self._root_path and raw_path != b"*":
             path = self._root_path + path
             raw_path = self._raw_root_path + raw_path
-        scope = self._constants.copy()
+        scope = self._usual.copy()
         scope["asgi"] = _ASGI.copy()
-        scope["http_version"] = head.http_version
         scope["server"] = stream.server
         scope["client"] = stream.client
-        scope["scheme"] = stream.scheme
-        scope["method"] = head.method
         scope["path"] = path
         scope["raw_path"] = raw_path
-        scope["query_string"] = head.query
         scope["headers"] = head.fields
+        if head.http_version != "1.1":
+            scope["http_version"] = head.http_version
+        if stream.scheme != "http":
+            scope["scheme"] = stream.scheme
+        if head.method != "GET":
+            scope["method"] = head.method
+        if head.query:
+            scope["query_string"] = head.query
         if self.state is not None:
             scope["state"] = self.state.copy()
         return scope
