@@ -5,6 +5,8 @@ from fastserve.asgi.scope cimport ScopeBuilder
 from fastserve.net.stream cimport Stream
 from fastserve.wire.events cimport RequestHead
 
+cdef object _Task, _call
+
 
 cdef class Application(Caller):
     cdef object _app, _busy, _loop, _context, _became_idle

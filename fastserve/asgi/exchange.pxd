@@ -1,8 +1,10 @@
 cimport cython
 
+from fastserve.asgi.awaitables cimport Received
 from fastserve.net.stream cimport Answering, Stream
 from fastserve.wire.events cimport RequestHead
 
+cdef object _SENT
 cdef int _AWAITING_START, _HEAD_HELD, _BODY, _DONE
 
 

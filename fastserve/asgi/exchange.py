@@ -27,6 +27,8 @@ from fastserve.errors import ClientDisconnected, InvalidMessage
 from fastserve.net.stream import Answering, Stream
 from fastserve.wire.events import Field, RequestHead
 
+# Names of this module are found faster than imported ones, where both are compiled.
+_SENT = SENT
 _ERROR_FIELDS = ((b"content-type", b"text/plain; charset=utf-8"),)
 _ERROR_BODY = b"Internal Server Error"
 
@@ -205,7 +207,7 @@ class Exchange(Answering):
         self._stream.start_response(status, self.fields)
         self.status = status
         self._writing = _HEAD_HELD
-        return SENT
+        return _SENT
 
     def _send_body(self, message: Message) -> Awaitable[None]:
         if self._connection_is_lost:
@@ -221,9 +223,9 @@ class Exchange(Answering):
             self._writing = _DONE
             self._wake()
             self._caller.response_sent(self)
-            return SENT
+            return _SENT
         self._writing = _BODY
-        return SENT if self._stream.is_writable else self._stream.wait_writable()
+        return _SENT if self._stream.is_writable else self._stream.wait_writable()
 
     # When the application fails.
 
