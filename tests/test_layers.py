@@ -15,7 +15,7 @@ PROJECT = Path(__file__).parent.parent
 PACKAGE = PROJECT / "fastserve"
 
 LAYERS: list[tuple[str, ...]] = [
-    ("cli", "__main__", "gunicorn", "demo"),
+    ("cli", "__main__", "gunicorn", "demo", "config", "server", "testing", "environment", "peers"),
     ("supervisor",),
     ("worker",),
     ("accel",),

@@ -43,7 +43,7 @@ def serve(settings: Settings) -> int:
     notifier = Notifier(os.environ)
     inheritance = inherit(os.environ)
     fds = inheritance.listen_fds if inheritance is not None else listen_fds(os.environ)
-    if fds and not settings.bind.bind:
+    if fds and not settings.bind.is_named:
         bind = BindSettings(bind=tuple(f"fd://{fd}" for fd in fds), backlog=settings.bind.backlog)
         settings = replace(settings, bind=bind)
     with contextlib.ExitStack() as stack:
