@@ -193,18 +193,18 @@ def from_uvicorn(config: Mapping[str, Any]) -> dict[str, Any]:
 
     Loggers of fastserve that it names itself stay as they are.
     """
-    config = copy.deepcopy(dict(config))
-    for formatter in config.get("formatters", {}).values():
+    changed = copy.deepcopy(dict(config))
+    for formatter in changed.get("formatters", {}).values():
         for key in ("()", "class"):
             if isinstance(formatter.get(key), str):
                 formatter[key] = _CLASSES.get(formatter[key], formatter[key])
-    loggers = config.get("loggers", {})
+    loggers = changed.get("loggers", {})
     if "uvicorn.access" in loggers:
         loggers.setdefault("fastserve.access", copy.deepcopy(loggers["uvicorn.access"]))
     server = _merged(loggers.get("uvicorn"), loggers.get("uvicorn.error"))
     if server is not None and "fastserve" not in loggers:
         loggers["fastserve"] = server
-    return config
+    return changed
 
 
 def _merged(outer: dict[str, Any] | None, inner: dict[str, Any] | None) -> dict[str, Any] | None:

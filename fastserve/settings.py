@@ -541,6 +541,10 @@ class Settings:
     status: StatusSettings = field(default_factory=StatusSettings)
     logs: LogSettings = field(default_factory=LogSettings)
 
+    def __post_init__(self) -> None:
+        if self.reload.reload and self.processes.preload:
+            raise SettingsError("--reload and --preload exclude each other")
+
     @property
     def needs_supervisor(self) -> bool:
         """Whether a parent process is needed, also for a single worker."""

@@ -18,11 +18,12 @@ from fastserve.supervisor.hooks import load_hooks
 from fastserve.supervisor.listeners import ListeningSockets
 from fastserve.supervisor.master import Master
 from fastserve.supervisor.pidfile import PidFile
+from fastserve.supervisor.reload import Watcher
 from fastserve.supervisor.systemd import Notifier, listen_fds
 from fastserve.supervisor.upgrade import Heir, Inheritance, inherit
 from fastserve.version import VERSION, build, interpreter
 from fastserve.wire.http1.parsers import describe_parser
-from fastserve.worker.apploader import load_app, put_first_on_path
+from fastserve.worker.apploader import forget_modules, load_app, put_first_on_path
 from fastserve.worker.loops import loop_name
 from fastserve.worker.owner import Person
 from fastserve.worker.scoreboard import Scoreboard
@@ -119,6 +120,9 @@ def _supervise(
     folder: str,
     take_pid_file: Callable[[], None],
 ) -> int:
+    if settings.reload.reload and settings.processes.workers != 1:
+        _log.warning('"workers" flag is ignored when reloading is enabled.')
+        settings = replace(settings, processes=replace(settings.processes, workers=1))
     plan = plan_workers(settings.processes)
     _announce(settings, _describe(plan))
     pid = os.getpid()
@@ -126,13 +130,14 @@ def _supervise(
     hooks = load_hooks(settings.processes.hooks)
     inherited = inheritance.addresses if inheritance is not None else None
     sockets = ListeningSockets(settings.bind, settings.processes.balance, inherited)
+    watcher: Watcher | None = None
     try:
-        load = _preload(settings) if settings.processes.preload else lambda: load_app(settings.app)
+        watcher = Watcher(settings.reload) if settings.reload.reload else None
         master = Master(
             settings,
             plan,
             sockets,
-            load=load,
+            load=_loader(settings, watcher),
             hooks=hooks,
             notifier=notifier,
             on_ready=take_pid_file,
@@ -140,11 +145,28 @@ def _supervise(
             new_heir=lambda: Heir(
                 sockets.describe(), sockets.fds(), listen_fds=fds, environment=notifier.environment, folder=folder
             ),
+            watcher=watcher,
         )
         return master.run()
     finally:
         if os.getpid() == pid:  # A worker leaves this way too.
             sockets.close()
+            if watcher is not None:
+                watcher.close()
+
+
+def _loader(settings: Settings, watcher: Watcher | None) -> Callable[[], ASGIApp]:
+    """Return what returns the application in each worker."""
+    if settings.processes.preload:
+        return _preload(settings)
+    if watcher is None:
+        return lambda: load_app(settings.app)
+
+    def load_anew() -> ASGIApp:
+        forget_modules(watcher.directories)
+        return load_app(settings.app)
+
+    return load_anew
 
 
 def _preload(settings: Settings) -> Callable[[], ASGIApp]:

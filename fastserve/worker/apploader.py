@@ -7,7 +7,9 @@ import inspect
 import logging
 import os
 import sys
+import sysconfig
 import traceback
+from collections.abc import Collection
 from functools import reduce
 from types import ModuleType
 from typing import Any, cast
@@ -49,6 +51,21 @@ def put_first_on_path(folder: str) -> None:
     path = os.path.abspath(folder or os.curdir)
     if path != sys.path[0]:
         sys.path.insert(0, path)
+
+
+def forget_modules(folders: Collection[str]) -> None:
+    """Have modules of these folders imported anew: a program may have imported them before it was the server's parent.
+
+    Those of a Python environment in there stay, as do extension modules, which cannot be imported twice.
+    """
+    libraries = tuple(f"{sysconfig.get_path(name)}{os.sep}" for name in ("stdlib", "platstdlib", "purelib", "platlib"))
+    inside = tuple(f"{folder}{os.sep}" for folder in folders)
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None) or ""
+        is_ours = name == "__main__" or name.partition(".")[0] == "fastserve"
+        if file.startswith(inside) and file.endswith(".py") and not file.startswith(libraries) and not is_ours:
+            del sys.modules[name]
+    importlib.invalidate_caches()
 
 
 def import_from_string(name: str) -> Any:
