@@ -99,7 +99,9 @@ class AppSettings(Group):
 
     app: str | None = None
     factory: bool = option(False, "--factory", "Call APP without arguments to get the application.")
-    app_dir: str = option("", "--app-dir", "Look for APP in this directory, put first on sys.path.", metavar="DIR")
+    app_dir: str | None = option(
+        "", "--app-dir", "Look for APP in this directory, put first on sys.path.", metavar="DIR"
+    )
     lifespan: str = option(
         "auto",
         "--lifespan",

@@ -33,8 +33,10 @@ from fastserve.worker.worker import run_worker
 _log = logging.getLogger("fastserve")
 
 
-def serve(settings: Settings) -> int:
+def serve(settings: Settings, *, before_load: Callable[[], None] = lambda: None) -> int:
     """Serve until a signal ends the server, and return its exit status.
+
+    before_load: called in each worker that was forked, before the application is loaded.
 
     Raises:
         StartupError: an address cannot be listened on, or what the options name cannot be loaded or written.
@@ -51,7 +53,7 @@ def serve(settings: Settings) -> int:
         take_pid_file = _hold_pid_file(stack, settings, inheritance)
         if inheritance is None and not settings.needs_supervisor:
             return _serve_alone(settings, notifier)
-        return _supervise(settings, notifier, inheritance, fds, folder, take_pid_file)
+        return _supervise(settings, notifier, inheritance, fds, folder, take_pid_file, before_load)
 
 
 def _hold_pid_file(
@@ -91,7 +93,7 @@ class _Operator(Person):
 
 def _serve_alone(settings: Settings, notifier: Notifier) -> int:
     _announce(settings, "1 worker")
-    place = _only_place() if settings.status.is_wanted else None
+    place = only_place() if settings.status.is_wanted else None
     sockets = ListeningSockets(settings.bind, settings.processes.balance)
     try:
         return run_worker(
@@ -105,7 +107,8 @@ def _serve_alone(settings: Settings, notifier: Notifier) -> int:
         sockets.close()
 
 
-def _only_place() -> Place:
+def only_place() -> Place:
+    """Return the place of a worker that is alone."""
     scoreboard = Scoreboard(1)
     record = scoreboard.reserve(0, time.monotonic())
     record.claim()
@@ -119,6 +122,7 @@ def _supervise(
     fds: list[int],
     folder: str,
     take_pid_file: Callable[[], None],
+    before_load: Callable[[], None],
 ) -> int:
     if settings.reload.reload and settings.processes.workers != 1:
         _log.warning('"workers" flag is ignored when reloading is enabled.')
@@ -126,7 +130,8 @@ def _supervise(
     plan = plan_workers(settings.processes)
     _announce(settings, _describe(plan))
     pid = os.getpid()
-    put_first_on_path(settings.app.app_dir)
+    if settings.app.app_dir is not None:
+        put_first_on_path(settings.app.app_dir)
     hooks = load_hooks(settings.processes.hooks)
     inherited = inheritance.addresses if inheritance is not None else None
     sockets = ListeningSockets(settings.bind, settings.processes.balance, inherited)
@@ -137,7 +142,7 @@ def _supervise(
             settings,
             plan,
             sockets,
-            load=_loader(settings, watcher),
+            load=_loader(settings, watcher, before_load),
             hooks=hooks,
             notifier=notifier,
             on_ready=take_pid_file,
@@ -155,26 +160,27 @@ def _supervise(
                 watcher.close()
 
 
-def _loader(settings: Settings, watcher: Watcher | None) -> Callable[[], ASGIApp]:
+def _loader(settings: Settings, watcher: Watcher | None, before_load: Callable[[], None]) -> Callable[[], ASGIApp]:
     """Return what returns the application in each worker."""
-    if settings.processes.preload:
-        return _preload(settings)
-    if watcher is None:
-        return lambda: load_app(settings.app)
+    preloaded = _preload(settings) if settings.processes.preload else None
 
-    def load_anew() -> ASGIApp:
-        forget_modules(watcher.directories)
+    def load() -> ASGIApp:
+        before_load()
+        if preloaded is not None:
+            return preloaded
+        if watcher is not None:
+            forget_modules(watcher.directories)
         return load_app(settings.app)
 
-    return load_anew
+    return load
 
 
-def _preload(settings: Settings) -> Callable[[], ASGIApp]:
-    """Import the application now; return what returns it in each worker."""
+def _preload(settings: Settings) -> ASGIApp:
+    """Import the application now, for all workers."""
     app = load_app(settings.app)
     gc.collect()
     gc.freeze()  # So that a collection in a worker does not write to the pages that it shares with the others.
-    return lambda: app
+    return app
 
 
 def _announce(settings: Settings, workers: str) -> None:

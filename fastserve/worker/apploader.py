@@ -29,18 +29,27 @@ def load_app(settings: AppSettings) -> ASGIApp:
     """
     if settings.app is None:
         raise AppLoadError("no application is named")
-    put_first_on_path(settings.app_dir)
-    app = import_from_string(settings.app)
-    if settings.factory:
-        app = _make(app, settings.app)
+    if settings.app_dir is not None:
+        put_first_on_path(settings.app_dir)
+    return check_app(import_from_string(settings.app), settings.app, factory=settings.factory)
+
+
+def check_app(app: Any, name: str, *, factory: bool) -> ASGIApp:
+    """Return the application that this is, or makes. name: to say what is wrong with.
+
+    Raises:
+        AppLoadError: it cannot be made, or is not an ASGI application.
+    """
+    if factory:
+        app = _make(app, name)
     elif _is_factory(app):
         _log.warning("ASGI app factory detected. Using it, but please consider setting the --factory flag explicitly.")
-        app = _make(app, settings.app)
+        app = _make(app, name)
     if not callable(app):
-        raise AppLoadError(f'"{settings.app}" is not callable: {app!r}')
+        raise AppLoadError(f'"{name}" is not callable: {app!r}')
     if _is_wsgi(app):
         raise AppLoadError(
-            f'"{settings.app}" is a WSGI application, and fastserve serves ASGI: wrap it, for example with'
+            f'"{name}" is a WSGI application, and fastserve serves ASGI: wrap it, for example with'
             " a2wsgi.WSGIMiddleware"
         )
     return cast(ASGIApp, app)

@@ -9,7 +9,7 @@ import os
 import random
 import socket
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -103,7 +103,7 @@ class Server:
         self._requests_left = self._most_requests()
         adopt_uvicorn_loggers()  # The application has been imported.
         self._access_log = open_access_log(settings.logs, loop)
-        self._lifespan = Lifespan(app, settings.app.lifespan)
+        self.lifespan = self._lifespan = Lifespan(app, settings.app.lifespan)
         self._scopes = ScopeBuilder(settings.app.root_path)
         self._application = Application(
             self._with_status(app),
@@ -173,6 +173,23 @@ class Server:
         if not self._requests_left:
             self._on_worn(f"it has served {self._settings.recycling.max_requests} requests or more")
 
+    # What is going on.
+
+    @property
+    def answered(self) -> int:
+        """How many requests have been answered, if this has a place where they are counted."""
+        return self._metrics.requests
+
+    @property
+    def connections(self) -> Collection[object]:
+        """The connections that are open."""
+        return self._state.connections
+
+    @property
+    def tasks(self) -> set[asyncio.Task[Any]]:
+        """The calls of the application that wait for something."""
+        return self._application.tasks
+
     # Stopping. All of this may be called from a signal handler, also while the event loop is blocked.
 
     @property
@@ -211,6 +228,10 @@ class Server:
         """
         is_first = self._stopping < Stopping.GRACEFUL or (self._stopping is Stopping.GRACEFUL and self._is_replaced)
         self._advance(Stopping.QUICK if is_first else Stopping.FORCED)
+
+    def end_at_once(self) -> None:
+        """End without waiting for anything."""
+        self._advance(Stopping.FORCED)
 
     def _advance(self, stopping: Stopping) -> None:
         self._stopping = stopping
