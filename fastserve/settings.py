@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, fields
 from decimal import Decimal
 from typing import Any, Literal, cast
 
-from fastserve.addresses import BindAddress, TcpAddress, parse_bind
+from fastserve.addresses import BindAddress, InheritedAddress, TcpAddress, UnixAddress, parse_bind
 from fastserve.errors import SettingsError
 
 
@@ -99,7 +99,9 @@ class AppSettings(Group):
 
     app: str | None = None
     factory: bool = option(False, "--factory", "Call APP without arguments to get the application.")
-    app_dir: str = option("", "--app-dir", "Look for APP in this directory, put first on sys.path.", metavar="DIR")
+    app_dir: str | None = option(
+        "", "--app-dir", "Look for APP in this directory, put first on sys.path.", metavar="DIR"
+    )
     lifespan: str = option(
         "auto",
         "--lifespan",
@@ -111,6 +113,13 @@ class AppSettings(Group):
         "--root-path",
         "The path that a proxy in front has cut off; it is put back in front of each path.",
         metavar="PATH",
+    )
+    env_file: str | None = option(
+        None,
+        "--env-file",
+        "Set the environment variables of this file, as far as they are not set, before APP is imported. Options are"
+        " not read from it.",
+        metavar="FILE",
     )
 
 
@@ -126,6 +135,8 @@ class BindSettings(Group):
         "Listen here instead of --host and --port: HOST:PORT, unix:PATH or fd://N. May be given several times.",
         metavar="ADDRESS",
     )
+    uds: str | None = option(None, "--uds", "The same as --bind unix:PATH.", metavar="PATH")
+    fd: int | None = option(None, "--fd", "The same as --bind fd://N.", minimum=0, metavar="N")
     backlog: int = option(
         2048, "--backlog", "How many connections may wait in the kernel for each listening socket.", minimum=1
     )
@@ -139,10 +150,23 @@ class BindSettings(Group):
             parse_bind(text)
         if self.bind and (self.host != default["host"].default or self.port != default["port"].default):
             raise SettingsError("--bind and --host or --port exclude each other")
+        named = [flag for flag, value in (("--bind", self.bind), ("--uds", self.uds)) if value]
+        named += ["--fd"] if self.fd is not None else []
+        if len(named) > 1:
+            raise SettingsError(f"{' and '.join(named)} exclude each other")
+
+    @property
+    def is_named(self) -> bool:
+        """Whether there is an address besides --host and --port, which then have no meaning."""
+        return bool(self.bind or self.uds) or self.fd is not None
 
     @property
     def addresses(self) -> list[BindAddress]:
         """Where to listen."""
+        if self.uds:
+            return [UnixAddress(self.uds)]
+        if self.fd is not None:
+            return [InheritedAddress(self.fd)]
         return [parse_bind(text) for text in self.bind] or [TcpAddress(self.host, self.port)]
 
 
@@ -161,8 +185,9 @@ class ProcessSettings(Group):
     loop: str = option(
         "auto",
         "--loop",
-        "The event loop. 'auto' is uvloop where it is installed.",
-        choices=("auto", "uvloop", "asyncio"),
+        "The event loop. 'auto' is uvloop where it is installed, 'none' is asyncio's; another one is named by what"
+        " makes it, as in rloop:new_event_loop.",
+        metavar="auto|uvloop|zuvloop|asyncio|none|MODULE:FACTORY",
     )
     balance: str = option(
         "random",
@@ -194,6 +219,8 @@ class ProcessSettings(Group):
         Group.__post_init__(self)
         if self.affinity not in ("auto", "off") and not parse_cpus(self.affinity):
             raise SettingsError(f"--affinity: {self.affinity!r} is not auto, off or a list such as 0,2,4-7")
+        if self.loop not in ("auto", "uvloop", "zuvloop", "asyncio", "none") and ":" not in self.loop:
+            raise SettingsError(f"--loop: {self.loop!r} is not auto, uvloop, zuvloop, asyncio, none or MODULE:FACTORY")
 
 
 def parse_cpus(text: str) -> list[int]:
@@ -205,6 +232,35 @@ def parse_cpus(text: str) -> list[int]:
             return []
         cpus += range(int(match[1]), int(match[2] or match[1]) + 1)
     return cpus
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReloadSettings(Group):
+    """Development: starting anew when files change."""
+
+    reload: bool = option(False, "--reload", "Import the application anew when a file changes. For development.")
+    directories: tuple[str, ...] = option(
+        (),
+        "--reload-dir",
+        "Watch this directory instead of the current one. May be given several times.",
+        metavar="DIR",
+    )
+    includes: tuple[str, ...] = option(
+        (),
+        "--reload-include",
+        "Watch files of this pattern, besides *.py, or this directory. May be given several times.",
+        metavar="PATTERN",
+    )
+    excludes: tuple[str, ...] = option(
+        (),
+        "--reload-exclude",
+        "Do not watch files of this pattern, besides .* and others that editors make, or this directory. May be given"
+        " several times.",
+        metavar="PATTERN",
+    )
+    delay_s: float = option(
+        0.25, "--reload-delay", "Time between two looks at the files.", unit="seconds", minimum=0.01
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -428,10 +484,10 @@ class StatusSettings(Group):
 class LogSettings(Group):
     """Logging: what is logged, and how."""
 
-    log_level: str = option(
-        "info",
+    log_level: str | None = option(
+        None,
         "--log-level",
-        "The least level that is logged.",
+        "The least level that is logged. The default is info, or what the file of --log-config says.",
         choices=("critical", "error", "warning", "info", "debug", "trace"),
     )
     access_log: bool = option(True, "--access-log", "Log every request.", off="--no-access-log")
@@ -478,6 +534,7 @@ class Settings:
     app: AppSettings = field(default_factory=AppSettings)
     bind: BindSettings = field(default_factory=BindSettings)
     processes: ProcessSettings = field(default_factory=ProcessSettings)
+    reload: ReloadSettings = field(default_factory=ReloadSettings)
     http: HttpSettings = field(default_factory=HttpSettings)
     timeouts: Timeouts = field(default_factory=Timeouts)
     requests: RequestLimits = field(default_factory=RequestLimits)
@@ -485,6 +542,10 @@ class Settings:
     recycling: Recycling = field(default_factory=Recycling)
     status: StatusSettings = field(default_factory=StatusSettings)
     logs: LogSettings = field(default_factory=LogSettings)
+
+    def __post_init__(self) -> None:
+        if self.reload.reload and self.processes.preload:
+            raise SettingsError("--reload and --preload exclude each other")
 
     @property
     def needs_supervisor(self) -> bool:
@@ -494,10 +555,23 @@ class Settings:
             self.processes.workers != 1
             or self.processes.preload
             or self.processes.hooks is not None
+            or self.reload.reload
             or recycling.max_requests is not None
             or recycling.memory_bytes is not None
             or recycling.lifetime_s is not None
         )
+
+    @property
+    def notes(self) -> list[str]:
+        """What to tell of options that have no meaning because of others."""
+        notes = []
+        default = BindSettings()
+        if self.bind.is_named and (self.bind.host, self.bind.port) != (default.host, default.port):
+            notes.append("--host and --port are not used: another address is named")
+        watched = self.reload.directories or self.reload.includes or self.reload.excludes
+        if watched and not self.reload.reload:
+            notes.append("what --reload-dir, --reload-include and --reload-exclude say is not used without --reload")
+        return notes
 
     @classmethod
     def from_options(cls, values: Mapping[str, Any]) -> Settings:

@@ -97,7 +97,7 @@ def test_what_is_promised_by_default() -> None:
     assert settings.recycling == Recycling(max_requests=None, max_requests_jitter=0, memory_bytes=None, lifetime_s=None)
     assert settings.status == StatusSettings(ready_path=None, status_path=None)
     assert (settings.http.server_header, settings.http.date_header, settings.http.fields) == (True, True, [])
-    assert settings.logs == LogSettings(log_level="info", access_log=True, use_colors=None, log_config=None)
+    assert settings.logs == LogSettings(log_level=None, access_log=True, use_colors=None, log_config=None)
     assert settings.app == AppSettings(app=None, factory=False, app_dir="", lifespan="auto", root_path="")
 
 

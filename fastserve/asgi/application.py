@@ -79,6 +79,11 @@ class Application(Caller):
         """Look whether the application has replaced the factory of tasks. The loop's tick calls this."""
         self._starts_eagerly = _CAN_START_EAGERLY and self._loop.get_task_factory() is None
 
+    @property
+    def tasks(self) -> set[asyncio.Task[Any]]:
+        """The calls that have not returned at once."""
+        return set(self._tasks)
+
     def open_exchange(self, head: RequestHead, stream: Stream) -> Exchange:
         """Return the exchange for a request."""
         exchange = Exchange.__new__(Exchange)

@@ -9,7 +9,7 @@ import os
 import random
 import socket
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,7 @@ from fastserve.asgi.metrics import Metrics
 from fastserve.asgi.scope import ScopeBuilder
 from fastserve.asgi.types import ASGIApp
 from fastserve.errors import BindError, ProtocolViolation
+from fastserve.logs import adopt_uvicorn_loggers
 from fastserve.net.deadlines import TICK_S, Deadlines
 from fastserve.net.listener import Listener
 from fastserve.net.state import ServerState
@@ -100,8 +101,9 @@ class Server:
         self._started_at = time.monotonic()
         self._metrics = Metrics()
         self._requests_left = self._most_requests()
+        adopt_uvicorn_loggers()  # The application has been imported.
         self._access_log = open_access_log(settings.logs, loop)
-        self._lifespan = Lifespan(app, settings.app.lifespan)
+        self.lifespan = self._lifespan = Lifespan(app, settings.app.lifespan)
         self._scopes = ScopeBuilder(settings.app.root_path)
         self._application = Application(
             self._with_status(app),
@@ -171,6 +173,23 @@ class Server:
         if not self._requests_left:
             self._on_worn(f"it has served {self._settings.recycling.max_requests} requests or more")
 
+    # What is going on.
+
+    @property
+    def answered(self) -> int:
+        """How many requests have been answered, if this has a place where they are counted."""
+        return self._metrics.requests
+
+    @property
+    def connections(self) -> Collection[object]:
+        """The connections that are open."""
+        return self._state.connections
+
+    @property
+    def tasks(self) -> set[asyncio.Task[Any]]:
+        """The calls of the application that wait for something."""
+        return self._application.tasks
+
     # Stopping. All of this may be called from a signal handler, also while the event loop is blocked.
 
     @property
@@ -209,6 +228,10 @@ class Server:
         """
         is_first = self._stopping < Stopping.GRACEFUL or (self._stopping is Stopping.GRACEFUL and self._is_replaced)
         self._advance(Stopping.QUICK if is_first else Stopping.FORCED)
+
+    def end_at_once(self) -> None:
+        """End without waiting for anything."""
+        self._advance(Stopping.FORCED)
 
     def _advance(self, stopping: Stopping) -> None:
         self._stopping = stopping
@@ -254,6 +277,9 @@ class Server:
             self._lifespan.cancel()
             return
         self._scopes.state = self._lifespan.state
+        adopt_uvicorn_loggers()
+        if self._access_log is not None:
+            self._access_log.look_again()
         try:
             self._open()
         except BindError:
@@ -269,7 +295,7 @@ class Server:
         if not ended:
             self._lifespan.cancel()
             if running:
-                _log.warning("Stopped at once: %d requests are cut off.", running)
+                _log.warning("Stopped at once: %s cut off.", _count(running, "request is", "requests are"))
 
     def _open(self) -> None:
         self._tick()
@@ -375,7 +401,8 @@ class Server:
     async def _cancel_requests(self) -> None:
         running = self._application.running
         if running:
-            _log.error("Cancelling %d requests: they did not finish within the time for a shutdown.", running)
+            what = _count(running, "request: it", "requests: they")
+            _log.error("Cancelling %s did not finish within the time for a shutdown.", what)
         self._application.cancel_all()
         try:
             async with asyncio.timeout(_CANCEL_S):
@@ -395,6 +422,10 @@ class Server:
     def _cut_connections(self) -> None:
         for connection in list(self._state.connections):
             connection.cut()
+
+
+def _count(number: int, one: str, several: str) -> str:
+    return f"{number} {one if number == 1 else several}"
 
 
 async def _first(work: Coroutine[Any, Any, None], event: asyncio.Event) -> bool:

@@ -12,7 +12,7 @@ from socket import socket
 from types import FrameType
 
 from fastserve.asgi.types import ASGIApp
-from fastserve.errors import AppLoadError, BindError, LifespanError
+from fastserve.errors import AppLoadError, BindError, LifespanError, StartupError
 from fastserve.logs import reopen_log_files
 from fastserve.settings import Settings
 from fastserve.worker.loops import loop_factory
@@ -42,6 +42,11 @@ class Signals:
         self._server: Server | None = None
         self._is_loading = False
         self._early: list[int] = []
+
+    @property
+    def should_exit(self) -> bool:
+        """Whether the server is to stop. What streams events looks for this at the handler of SIGTERM."""
+        return self._server is not None and self._server.is_stopping
 
     def catch(self) -> None:
         """Catch the signals of the owner, also those that have been blocked; to be called in the main thread."""
@@ -117,20 +122,23 @@ def run_worker(
     try:
         loop.run_until_complete(_serve(app, settings, sockets, owner, place, signals))
     except LifespanError as error:
-        owner.worker_failed(_explain(error))
+        owner.worker_failed(explain(error))
         return error.exit_code
     except BindError as error:
         owner.worker_failed(f"{error}")
         return error.exit_code
     finally:
-        _close(loop)
+        close_loop(loop)
         for sock in sockets:
             sock.close()
     _log.info("Finished server process [%d]", os.getpid())
     return 0
 
 
-def _explain(error: LifespanError) -> str:
+def explain(error: StartupError) -> str:
+    """Return what to log of a server that cannot start."""
+    if not isinstance(error, LifespanError):
+        return error.explain()
     reason = str(error).rstrip()
     if "\n" in reason:  # Starlette gives the whole traceback as its reason.
         return f"Application startup failed. Exiting.\n{reason}"
@@ -151,7 +159,7 @@ async def _serve(
     await server.run()
 
 
-def _close(loop: asyncio.AbstractEventLoop) -> None:
+def close_loop(loop: asyncio.AbstractEventLoop) -> None:
     """Cancel what is left in the event loop, and close it.
 
     The threads of its executor are not waited for: one that is stuck would keep the process for ever.
