@@ -1,0 +1,51 @@
+"""The frameworks' versions whose test suites prove equality, and what of them is fetched."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+PINS = Path(__file__).with_name("pins")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Suite:
+    """The test suite of one version of a framework, as its source distribution on PyPI carries it.
+
+    sha256: of the source distribution. ignored: files of the suite that are not run, with a reason beside each.
+    """
+
+    framework: str
+    version: str
+    sha256: str
+    ignored: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """What the suite is called in tables and folders."""
+        return f"{self.framework}-{self.version}"
+
+    @property
+    def pins(self) -> Path:
+        """The file that names the exact version of every package in the environment of the suite."""
+        return PINS / f"{self.name}.txt"
+
+
+SUITES = (
+    Suite(
+        framework="fastapi",
+        version="0.165.0",
+        sha256="dd94d4128319c1e1d50535ab023ab698f850a4d2822f0e181747b46f4ff3c0ab",
+    ),
+    Suite(
+        framework="starlette",
+        version="1.10.0",
+        sha256="b8399098d4c1e3522734f7235dc79b1fc967f96cf139c81e0fa30479e0685f9b",
+    ),
+)
+"""Newest first for each framework."""
+
+
+def suites(framework: str | None, version: str | None) -> list[Suite]:
+    """Return the suites of this framework and version; None stands for all."""
+    return [suite for suite in SUITES if framework in (None, suite.framework) and version in (None, suite.version)]
