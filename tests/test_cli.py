@@ -151,6 +151,9 @@ SAMPLES = {
     "--header": ("a: b", "c: d"),
     "--log-config": "log.json",
     "--affinity": "0,2-3",
+    "--forwarded-allow-ips": "10.0.0.0/8,unix",
+    "--forwarded-fields": "for,host",
+    "--proxy-allow-ips": "10.0.0.1",
     "--access-log-exclude": ("/health", "/ready"),
     "--access-log-sample": 0.5,
 }

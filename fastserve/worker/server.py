@@ -18,6 +18,7 @@ from fastserve.asgi.accesslog import open_access_log
 from fastserve.asgi.application import Application
 from fastserve.asgi.calling import too_busy
 from fastserve.asgi.exchange import Exchange
+from fastserve.asgi.forwarded import ForwardedFields
 from fastserve.asgi.metrics import Metrics
 from fastserve.asgi.scope import ScopeBuilder
 from fastserve.asgi.types import ASGIApp
@@ -78,7 +79,7 @@ class Server:
     """Serves an application on listening sockets, in the running event loop.
 
     on_ready: called once, as soon as connections are accepted. on_worn: called once, with the reason, when the worker
-    should be replaced.
+    should be replaced. observers: called with each request that is answered, or never will be.
     """
 
     def __init__(
@@ -90,6 +91,7 @@ class Server:
         *,
         on_ready: Callable[[], None],
         on_worn: Callable[[str], None],
+        observers: Sequence[Callable[[Exchange], None]] = (),
     ) -> None:
         self._settings = settings
         self._sockets = sockets
@@ -102,14 +104,15 @@ class Server:
         self._requests_left = self._most_requests()
         self._access_log = open_access_log(settings.logs, loop)
         self._lifespan = Lifespan(app, settings.app.lifespan)
-        self._scopes = ScopeBuilder(settings.app.root_path)
+        forwarded = ForwardedFields(settings.proxies) if settings.proxies.headers else None
+        self._scopes = ScopeBuilder(settings.app.root_path, forwarded)
         self._application = Application(
             self._with_status(app),
             self._scopes,
             loop=loop,
             concurrency=settings.connections.concurrency,
             busy=self._with_status(too_busy),
-            observers=self._observers(),
+            observers=[*self._observers(), *observers],
         )
         self._defaults = ResponseDefaults(
             server=b"fastserve" if settings.http.server_header else None,
