@@ -13,7 +13,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fastserve.addresses import socket_authority
+from fastserve.addresses import AllowList, socket_authority
 from fastserve.asgi.accesslog import open_access_log
 from fastserve.asgi.application import Application
 from fastserve.asgi.calling import too_busy
@@ -28,7 +28,7 @@ from fastserve.net.listener import Listener
 from fastserve.net.state import ServerState
 from fastserve.net.stream import Address
 from fastserve.net.transports import transports_for
-from fastserve.settings import Settings
+from fastserve.settings import ProxySettings, Settings
 from fastserve.wire.http1.parsers import fields_parser, head_reader
 from fastserve.wire.http1.protocol import Http1
 from fastserve.wire.http1.response import ResponseDefaults
@@ -132,7 +132,7 @@ class Server:
             log_refusal=_log_refusal,
             keeps_connections=settings.timeouts.keep_alive_s > 0,
         )
-        self._transports = transports_for(self._state)
+        self._transports = transports_for(self._state, _introducers(settings.proxies))
         self._listeners = [Listener(sock, self._state, self._transports) for sock in sockets]
         self._stopping = Stopping.NOT
         self._is_replaced = False  # it stops, and the server does not
@@ -411,6 +411,11 @@ async def _first(work: Coroutine[Any, Any, None], event: asyncio.Event) -> bool:
         return False
     doing.result()
     return True
+
+
+def _introducers(settings: ProxySettings) -> AllowList | None:
+    """Return the proxies that send a PROXY header, None when nobody does."""
+    return AllowList(settings.protocol_trusted, "--proxy-allow-ips") if settings.protocol == "on" else None
 
 
 def _log_refusal(client: Address | None, violation: ProtocolViolation) -> None:
