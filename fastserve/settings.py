@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, fields
 from decimal import Decimal
 from typing import Any, Literal, cast
 
-from fastserve.addresses import BindAddress, InheritedAddress, TcpAddress, UnixAddress, parse_bind
+from fastserve.addresses import AllowList, BindAddress, InheritedAddress, TcpAddress, UnixAddress, parse_bind
 from fastserve.errors import SettingsError
 
 
@@ -300,6 +300,65 @@ def _split_header(line: str) -> tuple[bytes, bytes]:
     return match[1].encode("ascii"), match[2].rstrip(" \t").encode("latin-1")
 
 
+FORWARDED_FIELDS = ("for", "proto", "host", "port", "prefix", "forwarded")
+"""What --forwarded-fields can name: the X-Forwarded fields, and the one of RFC 7239."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProxySettings(Group):
+    """Proxies: what is believed of what they say about the client."""
+
+    headers: bool = option(
+        True,
+        "--proxy-headers",
+        "Believe what a trusted proxy says about the client, in the fields of --forwarded-fields.",
+        off="--no-proxy-headers",
+    )
+    trusted: str = option(
+        "127.0.0.1,::1",
+        "--forwarded-allow-ips",
+        "The proxies that are trusted: a list of addresses and networks such as 10.0.0.0/8, 'unix' for Unix sockets, or"
+        " '*' for everyone, which is right only where nobody but the proxy can connect.",
+        metavar="LIST",
+    )
+    fields: str = option(
+        "for,proto",
+        "--forwarded-fields",
+        "The fields that the proxy sets itself, whatever the client has sent: a list of for, proto, host, port and"
+        " prefix, which are X-Forwarded-For and so on, or forwarded (RFC 7239).",
+        metavar="LIST",
+    )
+    protocol: str = option(
+        "off",
+        "--proxy-protocol",
+        "Whether connections of --proxy-allow-ips begin with a PROXY header, version 1 or 2. With 'on' they must.",
+        choices=("off", "on"),
+    )
+    protocol_trusted: str = option(
+        "127.0.0.1,::1",
+        "--proxy-allow-ips",
+        "The proxies that send a PROXY header: a list as above. Other connections are served without one.",
+        metavar="LIST",
+    )
+
+    def __post_init__(self) -> None:
+        Group.__post_init__(self)
+        AllowList(self.trusted, "--forwarded-allow-ips")
+        AllowList(self.protocol_trusted, "--proxy-allow-ips")
+        for name in self.field_names:
+            if name not in FORWARDED_FIELDS:
+                raise SettingsError(f"--forwarded-fields: {name!r} is not one of {', '.join(FORWARDED_FIELDS)}")
+        if "forwarded" in self.field_names and self.field_names - {"forwarded", "prefix"}:
+            raise SettingsError(
+                "--forwarded-fields: forwarded excludes all others but prefix: a proxy sets one of them"
+            )
+
+    @property
+    def field_names(self) -> frozenset[str]:
+        """The names in --forwarded-fields."""
+        return frozenset(name for part in self.fields.split(",") if (name := part.strip().lower()))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timeouts(Group):
     """Timeouts: how long each wait may last, to a quarter of a second."""
@@ -536,6 +595,7 @@ class Settings:
     processes: ProcessSettings = field(default_factory=ProcessSettings)
     reload: ReloadSettings = field(default_factory=ReloadSettings)
     http: HttpSettings = field(default_factory=HttpSettings)
+    proxies: ProxySettings = field(default_factory=ProxySettings)
     timeouts: Timeouts = field(default_factory=Timeouts)
     requests: RequestLimits = field(default_factory=RequestLimits)
     connections: ConnectionLimits = field(default_factory=ConnectionLimits)

@@ -15,7 +15,7 @@ PROJECT = Path(__file__).parent.parent
 PACKAGE = PROJECT / "fastserve"
 
 LAYERS: list[tuple[str, ...]] = [
-    ("cli", "__main__", "gunicorn", "demo", "config", "server", "testing", "environment", "peers"),
+    ("cli", "__main__", "gunicorn", "workers", "demo", "config", "server", "testing", "environment", "peers"),
     ("supervisor",),
     ("worker",),
     ("accel",),
@@ -62,6 +62,8 @@ ALLOWED: dict[tuple[str, str], str] = {
     ("fastserve.server", "calls SystemExit"): "how uvicorn.Server tells programs of a failure",
     ("fastserve.server", "calls sys.exit"): "how uvicorn.run ends programs",
     ("fastserve.server", "calls os._exit"): "the end of a worker, which must not go on in the program",
+    ("fastserve.gunicorn", "calls sys.exit"): "how gunicorn is told that a worker cannot start",
+    ("fastserve.gunicorn", "calls SystemExit"): "ends what blocks an event loop, out of a signal handler",
 }
 """What breaks a rule, and why it may."""
 

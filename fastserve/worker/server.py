@@ -13,11 +13,12 @@ from collections.abc import Callable, Collection, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fastserve.addresses import describe_client, socket_authority
+from fastserve.addresses import AllowList, describe_client, socket_authority
 from fastserve.asgi.accesslog import open_access_log
 from fastserve.asgi.application import Application
 from fastserve.asgi.calling import too_busy
 from fastserve.asgi.exchange import Exchange
+from fastserve.asgi.forwarded import ForwardedFields
 from fastserve.asgi.metrics import Metrics
 from fastserve.asgi.scope import ScopeBuilder
 from fastserve.asgi.types import ASGIApp
@@ -28,7 +29,7 @@ from fastserve.net.listener import Listener
 from fastserve.net.state import ServerState
 from fastserve.net.stream import Address
 from fastserve.net.transports import transports_for
-from fastserve.settings import Settings
+from fastserve.settings import ProxySettings, Settings
 from fastserve.wire.http1.parsers import fields_parser, head_reader
 from fastserve.wire.http1.protocol import Http1
 from fastserve.wire.http1.response import ResponseDefaults
@@ -79,7 +80,7 @@ class Server:
     """Serves an application on listening sockets, in the running event loop.
 
     on_ready: called once, as soon as connections are accepted. on_worn: called once, with the reason, when the worker
-    should be replaced.
+    should be replaced. observers: called with each request that is answered, or never will be.
     """
 
     def __init__(
@@ -91,6 +92,7 @@ class Server:
         *,
         on_ready: Callable[[], None],
         on_worn: Callable[[str], None],
+        observers: Sequence[Callable[[Exchange], None]] = (),
     ) -> None:
         self._settings = settings
         self._sockets = sockets
@@ -104,14 +106,15 @@ class Server:
         adopt_uvicorn_loggers()  # The application has been imported.
         self._access_log = open_access_log(settings.logs, loop)
         self.lifespan = self._lifespan = Lifespan(app, settings.app.lifespan)
-        self._scopes = ScopeBuilder(settings.app.root_path)
+        forwarded = ForwardedFields(settings.proxies) if settings.proxies.headers else None
+        self._scopes = ScopeBuilder(settings.app.root_path, forwarded)
         self._application = Application(
             self._with_status(app),
             self._scopes,
             loop=loop,
             concurrency=settings.connections.concurrency,
             busy=self._with_status(too_busy),
-            observers=self._observers(),
+            observers=[*self._observers(), *observers],
         )
         self._defaults = ResponseDefaults(
             server=b"fastserve" if settings.http.server_header else None,
@@ -131,7 +134,7 @@ class Server:
             log_refusal=_log_refusal,
             keeps_connections=settings.timeouts.keep_alive_s > 0,
         )
-        self._transports = transports_for(self._state)
+        self._transports = transports_for(self._state, _introducers(settings.proxies))
         self._listeners = [Listener(sock, self._state, self._transports) for sock in sockets]
         self._stopping = Stopping.NOT
         self._is_replaced = False  # it stops, and the server does not
@@ -439,6 +442,11 @@ async def _first(work: Coroutine[Any, Any, None], event: asyncio.Event) -> bool:
         return False
     doing.result()
     return True
+
+
+def _introducers(settings: ProxySettings) -> AllowList | None:
+    """Return the proxies that send a PROXY header, None when nobody does."""
+    return AllowList(settings.protocol_trusted, "--proxy-allow-ips") if settings.protocol == "on" else None
 
 
 def _log_refusal(client: Address | None, violation: ProtocolViolation) -> None:

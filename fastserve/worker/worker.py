@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from socket import socket
 from types import FrameType
 
+from fastserve.asgi.exchange import Exchange
 from fastserve.asgi.types import ASGIApp
 from fastserve.errors import AppLoadError, BindError, LifespanError, StartupError
 from fastserve.logs import reopen_log_files
@@ -50,9 +51,9 @@ class Signals:
 
     def catch(self) -> None:
         """Catch the signals of the owner, also those that have been blocked; to be called in the main thread."""
+        signal.signal(signal.SIGUSR1, self._reopen_logs)  # unless that is one of them
         for number in self._owner.signals:
             signal.signal(number, self._take)
-        signal.signal(signal.SIGUSR1, self._reopen_logs)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {*self._owner.signals, signal.SIGUSR1})
 
     def pass_to(self, server: Server) -> None:
@@ -101,11 +102,13 @@ def run_worker(
     *,
     load: Callable[[], ASGIApp],
     place: Place | None,
+    observers: Sequence[Callable[[Exchange], None]] = (),
 ) -> int:
     """Serve an application on these sockets until a signal ends it, and return the exit status.
 
-    load: returns the application. place: of this worker among others, where there are others. To be called in the main
-    thread. The status is 0 after a signal, and 3 when the application cannot be loaded or started.
+    load: returns the application. place: of this worker among others, where there are others. observers: of each
+    request (see Server). To be called in the main thread. The status is 0 after a signal, and 3 when the application
+    cannot be loaded or started.
     """
     os.environ["FASTSERVE_WORKER_ID"] = str(place.slot if place is not None else 0)
     signals = Signals(owner)
@@ -120,7 +123,7 @@ def run_worker(
         return error.exit_code
     _log.info("Started server process [%d]", os.getpid())
     try:
-        loop.run_until_complete(_serve(app, settings, sockets, owner, place, signals))
+        loop.run_until_complete(_serve(app, settings, sockets, owner, place, signals, observers))
     except LifespanError as error:
         owner.worker_failed(explain(error))
         return error.exit_code
@@ -152,8 +155,17 @@ async def _serve(
     owner: Owner,
     place: Place | None,
     signals: Signals,
+    observers: Sequence[Callable[[Exchange], None]],
 ) -> None:
-    server = Server(app, settings, sockets, place, on_ready=owner.worker_is_ready, on_worn=owner.worker_is_worn)
+    server = Server(
+        app,
+        settings,
+        sockets,
+        place,
+        on_ready=owner.worker_is_ready,
+        on_worn=owner.worker_is_worn,
+        observers=observers,
+    )
     signals.pass_to(server)
     owner.watch(asyncio.get_running_loop(), server)
     await server.run()
