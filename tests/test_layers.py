@@ -326,7 +326,7 @@ def project_files() -> Iterator[Path]:
     ):
         for path in folder.glob("*") if folder == PROJECT else folder.rglob("*"):
             hidden = any(part in ("__pycache__", "_build", "results") for part in path.parts)
-            if path.is_file() and path.suffix in TEXT and not hidden and path.name != ".coverage":
+            if path.is_file() and path.suffix in TEXT and not hidden and path.name not in (".coverage", ".git"):
                 yield path
 
 
