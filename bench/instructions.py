@@ -17,7 +17,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from bench.apps import plain
 from bench.load import BROWSER
@@ -63,7 +63,9 @@ def new_state(loop: asyncio.AbstractEventLoop) -> ServerState:
     defaults = ResponseDefaults(server=b"fastserve", date=True)
     defaults.refresh(int(time.time()))
     parser, reader = fields_parser("auto"), head_reader("auto", settings.requests)
-    application = Application(plain, ScopeBuilder(""), loop=loop, concurrency=None, observers=[Metrics().count])
+    application = Application(
+        cast(Any, plain), ScopeBuilder(""), loop=loop, concurrency=None, observers=[Metrics().count]
+    )
     return ServerState(
         loop=loop,
         timeouts=settings.timeouts,
