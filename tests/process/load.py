@@ -26,13 +26,13 @@ class _Connection:
 class ClosedLoop:
     """Sends the next request as soon as the last one is answered, on each of its connections, in a thread.
 
-    keeps: whether connections are kept for the next request. method: of the requests. pids: how many answers came from
-    each process (the target is one that answers with its process id). failed: how many requests failed, by how.
-    refused: how many connections were refused.
+    address: text is the path of a Unix socket. keeps: whether connections are kept for the next request. method: of the
+    requests. pids: how many answers came from each process (the target is one that answers with its process id).
+    failed: how many requests failed, by how. refused: how many connections were refused.
     """
 
     def __init__(
-        self, address: tuple[str, int], *, connections: int = 16, keeps: bool = True, method: str = "GET"
+        self, address: tuple[str, int] | str, *, connections: int = 16, keeps: bool = True, method: str = "GET"
     ) -> None:
         self._address = address
         self._keeps = keeps
@@ -81,9 +81,10 @@ class ClosedLoop:
                 self._fail(key.data, f"no answer within {_LOST_S:g} s")
 
     def _connect(self) -> None:
-        sock = socket.socket()
+        sock = socket.socket(socket.AF_UNIX if isinstance(self._address, str) else socket.AF_INET)
         sock.setblocking(False)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if sock.family != socket.AF_UNIX:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.connect_ex(self._address)
         self._selector.register(sock, selectors.EVENT_WRITE, _Connection(sock, time.monotonic()))
 

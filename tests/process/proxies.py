@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from .running import PACKAGE_ROOT, wait_until
+from .running import PACKAGE_ROOT, RawClient, wait_until
 
 CONFIGURATIONS = PACKAGE_ROOT / "docs" / "deploy"
 _PATH = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"))
@@ -44,9 +44,9 @@ http {{
 
 
 class RunningProxy:
-    """A proxy in a process of its own. address: where it listens."""
+    """A proxy in a process of its own. address: where it listens; text is the path of a Unix socket."""
 
-    def __init__(self, command: Sequence[str], address: tuple[str, int], log: Path) -> None:
+    def __init__(self, command: Sequence[str], address: tuple[str, int] | str, log: Path) -> None:
         self.address = address
         self._log = log
         with log.open("ab") as file:
@@ -56,6 +56,7 @@ class RunningProxy:
     @property
     def url(self) -> str:
         """Where clients reach it."""
+        assert not isinstance(self.address, str)
         return "http://{}:{}".format(*self.address)
 
     @property
@@ -66,7 +67,7 @@ class RunningProxy:
     def _listens(self) -> bool:
         assert self._process.poll() is None, self.log
         try:
-            socket.create_connection(self.address, 1).close()
+            RawClient(self.address).close()
         except OSError:
             return False
         return True
@@ -109,13 +110,19 @@ def nginx(folder: Path, upstream: str, changes: Mapping[str, str] | None = None)
 
 
 @contextmanager
-def haproxy(folder: Path, name: str, changes: Mapping[str, str]) -> Iterator[RunningProxy]:
-    """Run HAProxy with one of its configurations in the documentation, changed where this says so."""
+def haproxy(
+    folder: Path, name: str, changes: Mapping[str, str], *, path: str | None = None, under: Sequence[str] = ()
+) -> Iterator[RunningProxy]:
+    """Run HAProxy with one of its configurations in the documentation, changed where this says so.
+
+    path: of the Unix socket that it is to listen on, in place of a port. under: the command that runs it.
+    """
     assert HAPROXY is not None
-    port = free_port()
-    (folder / "haproxy.cfg").write_text(configuration(name, {"bind :80": f"bind 127.0.0.1:{port}", **changes}))
-    command = [HAPROXY, "-db", "-f", str(folder / "haproxy.cfg")]
-    yield from _running(RunningProxy(command, ("127.0.0.1", port), folder / "haproxy.log"))
+    address = path or ("127.0.0.1", free_port())
+    place = f"unix@{path}" if path else "{}:{}".format(*address)
+    (folder / "haproxy.cfg").write_text(configuration(name, {"bind :80": f"bind {place}", **changes}))
+    command = [*under, HAPROXY, "-db", "-f", str(folder / "haproxy.cfg")]
+    yield from _running(RunningProxy(command, address, folder / "haproxy.log"))
 
 
 def _running(proxy: RunningProxy) -> Iterator[RunningProxy]:

@@ -94,7 +94,7 @@ def test_reloads_behind_an_http_proxy_lose_nothing(start: Start, folder: Path) -
     assert server.stop() == 0
 
 
-def reload_under_load(server: RunningServer, address: tuple[str, int]) -> None:
+def reload_under_load(server: RunningServer, address: tuple[str, int] | str) -> None:
     """Reload twice while requests are sent that the proxy does not repeat."""
     with (
         ClosedLoop(address, method="POST") as kept,
