@@ -12,15 +12,16 @@ if os.environ.get("FASTSERVE_PURE", "") not in ("", "0"):
 from fastserve.version import VERSION
 
 if TYPE_CHECKING:
+    from fastserve.accel import accelerate
     from fastserve.config import Config
     from fastserve.server import Server, run, serve
 
 __version__ = VERSION
 
-__all__ = ["Config", "Server", "__version__", "run", "serve"]
+__all__ = ["Config", "Server", "__version__", "accelerate", "run", "serve"]
 
 # What programs use is imported when it is asked for: workers and tools import parts of this package only.
-_PLACES = {"Config": "config", "Server": "server", "run": "server", "serve": "server"}
+_PLACES = {"accelerate": "accel", "Config": "config", "Server": "server", "run": "server", "serve": "server"}
 _MODULES = ("config", "server", "testing")
 
 

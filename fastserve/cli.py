@@ -21,11 +21,14 @@ from typing import Any, NoReturn
 import click
 from click.core import ParameterSource
 
+from fastserve.accel import explain
+from fastserve.accel.versions import why_not
 from fastserve.environment import fall_back, find_variable, load_env_file, refuse_variables, remarks
 from fastserve.errors import SettingsError, StartupError
 from fastserve.logs import configure_logging
 from fastserve.peers import ADVICE, FULFILLED, UVICORN_LISTS, VALUES, aliases
 from fastserve.settings import (
+    AppSettings,
     Option,
     Settings,
     declared_options,
@@ -37,17 +40,20 @@ from fastserve.settings import (
 from fastserve.supervisor.serve import serve
 from fastserve.version import VERSION, build, interpreter, library
 from fastserve.wire.http1.parsers import describe_parser, fields_parser
+from fastserve.worker.apploader import load_app
 from fastserve.worker.loops import loop_name
 
 _log = logging.getLogger("fastserve")
 
+_ROUTES = "routes"  # No application is named so: they are MODULE:ATTRIBUTE.
 _DEMO_APP = "fastserve.demo:app"
 # How long threads that the application has started may keep the process once everything else has ended.
 _THREADS_S = 5.0
 _EPILOG = """
 APP is MODULE:ATTRIBUTE, for example main:app; "demo" is a small application to try. Every option can also be given in
 the environment, as FASTSERVE_PORT for --port, and in pyproject.toml in the table [tool.fastserve], as port. BYTES may
-have a unit, as in 512K, 64M or 1.5G; units are powers of 1024.
+have a unit, as in 512K, 64M or 1.5G; units are powers of 1024. "fastserve routes APP" shows which routes of APP are
+accelerated, and why others are not.
 """
 
 
@@ -79,6 +85,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _serve(argv: Sequence[str]) -> int:
+    if list(argv[:1]) == [_ROUTES]:
+        return _routes_command().main(list(argv[1:]), prog_name=f"fastserve {_ROUTES}", standalone_mode=False) or 0
     given = _command().main(list(argv), prog_name="fastserve", standalone_mode=False)
     if not isinstance(given, _Given):
         return int(given or 0)  # --help and --version
@@ -235,6 +243,28 @@ def _command() -> click.Command:
         epilog=_EPILOG,
         context_settings={"auto_envvar_prefix": "FASTSERVE", "max_content_width": 100},
     )
+
+
+def _routes_command() -> click.Command:
+    """Return the command that shows the routes of an application, as they are before it has started."""
+    params: list[click.Parameter] = [
+        click.Argument(["app"]),
+        click.Option(["--app-dir"], default="", metavar="DIR", help="Look for APP in this directory."),
+        click.Option(["--factory"], is_flag=True, help="Call APP without arguments to get the application."),
+    ]
+    return click.Command(_ROUTES, params=params, callback=_show_routes, help="Show the routes of APP.")
+
+
+def _show_routes(app: str, app_dir: str, factory: bool) -> None:
+    found = load_app(AppSettings(app=app, app_dir=app_dir, factory=factory))
+    reports = explain(found)
+    if not reports:
+        click.echo(f"nothing to accelerate: {why_not(found) or 'the application has no routes'}")
+        return
+    for report in reports:
+        what = " ".join((",".join(report.methods), report.path)).strip()
+        click.echo(f"{what}: {'accelerated' if report.accelerated else report.reason}")
+    click.echo(f"accelerated {sum(report.accelerated for report in reports)} of {len(reports)} routes")
 
 
 def _click_option(declared: Option, annotation: Any, default: Any) -> _Option:

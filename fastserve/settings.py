@@ -121,6 +121,13 @@ class AppSettings(Group):
         " not read from it.",
         metavar="FILE",
     )
+    accelerate: str = option(
+        "auto",
+        "--accelerate",
+        "Answer requests for FastAPI and Starlette applications by specialised handlers with the same behaviour: where"
+        " that is possible, never, or not to start without.",
+        choices=("auto", "off", "strict"),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

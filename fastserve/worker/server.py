@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fastserve.accel import accelerate
 from fastserve.addresses import AllowList, describe_client, socket_authority
 from fastserve.asgi.accesslog import open_access_log
 from fastserve.asgi.application import Application
@@ -105,6 +106,7 @@ class Server:
         self._requests_left = self._most_requests()
         adopt_uvicorn_loggers()  # The application has been imported.
         self._access_log = open_access_log(settings.logs, loop)
+        app = accelerate(app, mode=settings.app.accelerate)
         self.lifespan = self._lifespan = Lifespan(app, settings.app.lifespan)
         forwarded = ForwardedFields(settings.proxies) if settings.proxies.headers else None
         self._scopes = ScopeBuilder(settings.app.root_path, forwarded)

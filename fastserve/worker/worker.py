@@ -13,7 +13,7 @@ from types import FrameType
 
 from fastserve.asgi.exchange import Exchange
 from fastserve.asgi.types import ASGIApp
-from fastserve.errors import AppLoadError, BindError, LifespanError, StartupError
+from fastserve.errors import AccelerationError, AppLoadError, BindError, LifespanError, StartupError
 from fastserve.logs import reopen_log_files
 from fastserve.settings import Settings
 from fastserve.worker.loops import loop_factory
@@ -124,7 +124,7 @@ def run_worker(
     _log.info("Started server process [%d]", os.getpid())
     try:
         loop.run_until_complete(_serve(app, settings, sockets, owner, place, signals, observers))
-    except LifespanError as error:
+    except (AccelerationError, LifespanError) as error:
         owner.worker_failed(explain(error))
         return error.exit_code
     except BindError as error:
