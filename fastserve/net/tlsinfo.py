@@ -38,11 +38,10 @@ def describe_tls(tls: ssl.SSLObject) -> dict[str, Any]:
 
 def _client_chain(tls: ssl.SSLObject) -> list[str]:
     """Return what the client has sent, its own certificate first; before Python 3.13 only that is known."""
-    if hasattr(tls, "get_unverified_chain"):
-        chain = tls.get_unverified_chain()
-    else:
-        own = tls.getpeercert(binary_form=True)
-        chain = [own] if own is not None else []
+    own = tls.getpeercert(binary_form=True)
+    if own is None:
+        return []
+    chain = tls.get_unverified_chain() if hasattr(tls, "get_unverified_chain") else [own]
     return [ssl.DER_cert_to_PEM_cert(each) for each in chain]
 
 
