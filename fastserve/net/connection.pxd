@@ -56,4 +56,4 @@ cdef class Connection(Stream):
     cdef _close(self)
 
 
-cdef object _address(object name)
+cpdef object as_address(object name)

@@ -94,8 +94,8 @@ class Connection(Stream):
         """Take the transport of an accepted connection."""
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(high=self._state.limits.unsent_bytes)
-        self.client = _address(transport.get_extra_info("peername"))
-        self.server = _address(transport.get_extra_info("sockname"))
+        self.client = as_address(transport.get_extra_info("peername"))
+        self.server = as_address(transport.get_extra_info("sockname"))
         self._state.add(self)
         self._state.deadlines.set(self, self._state.timeouts.head_s)
 
@@ -399,7 +399,7 @@ class Connection(Stream):
         self._state.deadlines.set(self, self._state.timeouts.write_s)
 
 
-def _address(name: Any) -> Address | None:
+def as_address(name: Any) -> Address | None:
     """Return an address as ASGI has it from what a socket gives: a tuple, or the path of a Unix socket."""
     if isinstance(name, tuple):
         return (str(name[0]), int(name[1]))

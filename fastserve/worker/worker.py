@@ -15,6 +15,7 @@ from fastserve.asgi.exchange import Exchange
 from fastserve.asgi.types import ASGIApp
 from fastserve.errors import AccelerationError, AppLoadError, BindError, LifespanError, StartupError
 from fastserve.logs import reopen_log_files
+from fastserve.net.certificates import Certificates
 from fastserve.settings import Settings
 from fastserve.worker.loops import loop_factory
 from fastserve.worker.owner import Owner
@@ -103,12 +104,13 @@ def run_worker(
     load: Callable[[], ASGIApp],
     place: Place | None,
     observers: Sequence[Callable[[Exchange], None]] = (),
+    certificates: Certificates | None = None,
 ) -> int:
     """Serve an application on these sockets until a signal ends it, and return the exit status.
 
-    load: returns the application. place: of this worker among others, where there are others. observers: of each
-    request (see Server). To be called in the main thread. The status is 0 after a signal, and 3 when the application
-    cannot be loaded or started.
+    load: returns the application. place: of this worker among others, where there are others. observers, certificates:
+    see Server. To be called in the main thread. The status is 0 after a signal, and 3 when the application cannot be
+    loaded or started.
     """
     os.environ["FASTSERVE_WORKER_ID"] = str(place.slot if place is not None else 0)
     signals = Signals(owner)
@@ -123,7 +125,7 @@ def run_worker(
         return error.exit_code
     _log.info("Started server process [%d]", os.getpid())
     try:
-        loop.run_until_complete(_serve(app, settings, sockets, owner, place, signals, observers))
+        loop.run_until_complete(_serve(app, settings, sockets, owner, place, signals, observers, certificates))
     except (AccelerationError, LifespanError) as error:
         owner.worker_failed(explain(error))
         return error.exit_code
@@ -156,6 +158,7 @@ async def _serve(
     place: Place | None,
     signals: Signals,
     observers: Sequence[Callable[[Exchange], None]],
+    certificates: Certificates | None,
 ) -> None:
     server = Server(
         app,
@@ -165,6 +168,7 @@ async def _serve(
         on_ready=owner.worker_is_ready,
         on_worn=owner.worker_is_worn,
         observers=observers,
+        certificates=certificates,
     )
     signals.pass_to(server)
     owner.watch(asyncio.get_running_loop(), server)
