@@ -259,11 +259,12 @@ def test_options_of_fastserve_come_from_a_derived_class(gunicorn: Begin, folder:
     (folder / "own.py").write_text(
         "from fastserve.gunicorn import FastserveWorker\n"
         "class Own(FastserveWorker):\n"
-        "    CONFIG_KWARGS = {'root_path': '/api', 'lifespan': 'off', 'server_header': False, 'ready_path': '/ready'}\n"
+        "    CONFIG_KWARGS = {'root_path': '/api', 'lifespan': 'off', 'server_header': False, 'ready_path': '/ready',"
+        " 'headers': [('x-a', 'b')]}\n"
     )
     server = gunicorn(worker="own.Own").wait_workers()
     answer = get(server, "/ready")
-    assert (answer.text, answer.headers.get("server")) == ("ready\n", None)
+    assert (answer.text, answer.headers.get("server"), answer.headers["x-a"]) == ("ready\n", None, "b")
     assert life(folder) == []
 
 
