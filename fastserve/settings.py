@@ -571,6 +571,14 @@ class ConnectionLimits(Group):
         "Connections a worker keeps open. One more waits in the kernel's queue until another closes.",
         minimum=1,
     )
+    age_s: float | None = option(
+        None,
+        "--limit-connection-age",
+        "Close a connection with the first response after this time, or up to a tenth earlier or later. The clients, or"
+        " the load balancer, then connect anew, also to instances that were not there before.",
+        unit="seconds",
+        minimum=1,
+    )
     unread_bytes: int = option(
         64 * 1024,
         "--limit-unread",

@@ -93,7 +93,7 @@ def test_what_is_promised_by_default() -> None:
         line_bytes=16384, head_bytes=65536, fields=128, trailer_bytes=16384, body_bytes=0
     )
     assert settings.connections == ConnectionLimits(
-        concurrency=None, connections=None, unread_bytes=65536, unsent_bytes=65536
+        concurrency=None, connections=None, age_s=None, unread_bytes=65536, unsent_bytes=65536
     )
     assert settings.recycling == Recycling(max_requests=None, max_requests_jitter=0, memory_bytes=None, lifetime_s=None)
     assert settings.status == StatusSettings(ready_path=None, status_path=None)

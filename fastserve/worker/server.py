@@ -25,6 +25,7 @@ from fastserve.asgi.scope import ScopeBuilder
 from fastserve.asgi.types import ASGIApp
 from fastserve.errors import BindError, ProtocolViolation
 from fastserve.logs import adopt_uvicorn_loggers
+from fastserve.net.ageing import Ages
 from fastserve.net.certificates import Certificates, open_certificates
 from fastserve.net.deadlines import TICK_S, Deadlines
 from fastserve.net.listener import Listener
@@ -148,6 +149,8 @@ class Server:
         self._transports = transports_for(
             self._state, _introducers(settings.proxies), self._certificates, settings.tls.handshake_s
         )
+        age_s = settings.connections.age_s
+        self._ages = Ages(age_s) if age_s is not None else None
         self._listeners = [Listener(sock, self._state, self._transports) for sock in sockets]
         self._stopping = Stopping.NOT
         self._is_replaced = False  # it stops, and the server does not
@@ -332,6 +335,8 @@ class Server:
     def _tick(self) -> None:
         self._loop.call_later(TICK_S, self._tick)  # First, so that nothing can stop the clock.
         self._state.deadlines.tick(self._loop.time())
+        if self._ages is not None:
+            self._ages.tick(self._loop.time(), self._state.connections)
         now = int(time.time())
         if now != self._refreshed_at:
             self._refreshed_at = now
