@@ -16,6 +16,7 @@ from fastserve.asgi.types import ASGIApp
 from fastserve.errors import AccelerationError, AppLoadError, BindError, LifespanError, StartupError
 from fastserve.logs import reopen_log_files
 from fastserve.settings import Settings
+from fastserve.worker.garbage import collecting
 from fastserve.worker.loops import loop_factory
 from fastserve.worker.owner import Owner
 from fastserve.worker.server import Place, Server
@@ -123,7 +124,8 @@ def run_worker(
         return error.exit_code
     _log.info("Started server process [%d]", os.getpid())
     try:
-        loop.run_until_complete(_serve(app, settings, sockets, owner, place, signals, observers))
+        with collecting(settings.processes.gc) as settle:
+            loop.run_until_complete(_serve(app, settings, sockets, owner, place, signals, observers, settle))
     except (AccelerationError, LifespanError) as error:
         owner.worker_failed(explain(error))
         return error.exit_code
@@ -156,13 +158,18 @@ async def _serve(
     place: Place | None,
     signals: Signals,
     observers: Sequence[Callable[[Exchange], None]],
+    settle: Callable[[], None],
 ) -> None:
+    def be_ready() -> None:
+        settle()
+        owner.worker_is_ready()
+
     server = Server(
         app,
         settings,
         sockets,
         place,
-        on_ready=owner.worker_is_ready,
+        on_ready=be_ready,
         on_worn=owner.worker_is_worn,
         observers=observers,
     )
