@@ -213,6 +213,13 @@ class ProcessSettings(Group):
     preload: bool = option(
         False, "--preload", "Import APP in the supervisor, before it forks workers: they share its memory."
     )
+    gc: str = option(
+        "server",
+        "--gc",
+        "How Python looks for cyclic garbage in a worker: 'server' leaves out what was there when the application had"
+        " started, and looks less often; 'default' is Python's own way, which a program that embeds the server keeps.",
+        choices=("server", "default"),
+    )
     hooks: str | None = option(
         None,
         "--hooks",
