@@ -111,7 +111,7 @@ class Plan:
     def _prepare(self, route: Any, endpoint: Any, marks: dict[str, Any] | None = None) -> Prepare:
         """Return what puts into the scope what routing leaves there.
 
-        marks: what FastAPI notes in a dict of its own; None when there is none.
+        route: what is noted as such, or None. marks: what FastAPI notes in a dict of its own; None when there is none.
         """
         layer = self._stack.exceptions if self._stack is not None else None
         handlers = (layer._exception_handlers, layer._status_handlers) if layer is not None else ({}, {})
@@ -126,7 +126,8 @@ class Plan:
             known = scope.get("path_params")
             scope["endpoint"] = endpoint
             scope["path_params"] = {**known, **params} if known else params
-            scope["route"] = route
+            if route is not None:
+                scope["route"] = route
 
         return prepare
 
@@ -159,6 +160,7 @@ class Adapter:
     """What is particular to an application of Starlette itself."""
 
     sets_root_path = False
+    notes_routes = True  # those of Starlette, in the scope
     framework = "starlette"
     base: type[Starlette] = Starlette
 
@@ -201,7 +203,8 @@ class Adapter:
             return Listed(route, candidate, "what is mounted is an application of its own")
         if not isinstance(route, Route) or not is_own(route, Route):
             return Listed(route, Candidate(None, None, {}, None), "it is not one of the framework's own kinds of route")
-        return listed(route, route, lambda: self.endpoint(route, prepare(route, route.endpoint, marks)))
+        noted = route if self.notes_routes else None
+        return listed(route, route, lambda: self.endpoint(route, prepare(noted, route.endpoint, marks)))
 
     def endpoint(self, route: Route, prepare: Prepare) -> Endpoint:
         """Return what answers requests for a route.
