@@ -50,7 +50,7 @@ class Sent:
 
 @dataclass
 class Done:
-    """What an application did: its messages, what it raised, what its code noted, and which keys it left in the scope."""
+    """What an application did: messages, what it raised, what its code noted, and which keys are left in the scope."""
 
     messages: list[Any] = field(default_factory=list)
     raised: str = ""
