@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from starlette._exception_handler import wrap_app_handling_exceptions
+from starlette.middleware import Middleware
 from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.requests import Request
@@ -71,9 +72,9 @@ class Stack:
 
     __slots__ = ("exceptions", "first", "outermost", "server_errors")
 
-    def __init__(self, outermost: Any, frameworks_layers: tuple[type, ...]) -> None:
+    def __init__(self, outermost: Any, exceptions: FusedExceptions | None, frameworks_layers: tuple[type, ...]) -> None:
         self.outermost = outermost
-        self.exceptions = _innermost(outermost)
+        self.exceptions = exceptions
         self.server_errors: ServerErrorMiddleware | None = None
         self.first: Any = outermost
         if type(outermost) is ServerErrorMiddleware:
@@ -121,31 +122,34 @@ class Stack:
         await server_errors(scope, receive, send)
 
 
-def fuse(app: Any) -> None:
-    """Give an application its middleware, with a layer of ours as the innermost one of the framework's.
+def fuse(app: Any) -> FusedExceptions | None:
+    """Give an application its middleware, and return the innermost layer, which is one of ours; None if it is hidden.
 
     To be called when it would make its middleware itself. What it has already made is used as it is.
     """
     if app.middleware_stack is not None:
-        found = _innermost(app.middleware_stack)
-        if type(found) is ExceptionMiddleware:
-            found.__class__ = FusedExceptions
-        return
-    from starlette.middleware import Middleware
+        return _take_place(_innermost(app.middleware_stack))
+    found: list[Any] = []
+
+    def note(layer: Any) -> Any:
+        """Return a layer as it is: something that Starlette takes for a middleware, the innermost one of the user."""
+        found.append(layer)
+        return layer
 
     users = app.user_middleware
-    app.user_middleware = [*users, Middleware(_take_place)]
+    app.user_middleware = [*users, Middleware(note)]
     try:
         app.middleware_stack = app.build_middleware_stack()
     finally:
         app.user_middleware = users
+    return _take_place(found[-1]) if found else None
 
 
-def _take_place(layer: Any) -> Any:
-    """Return the layer that stands where this one was to be (Starlette's factory of a middleware)."""
+def _take_place(layer: Any) -> FusedExceptions | None:
+    """Make a layer one of ours if it is the framework's original, and return it."""
     if type(layer) is ExceptionMiddleware:
         layer.__class__ = FusedExceptions
-    return layer
+    return layer if type(layer) is FusedExceptions else None
 
 
 def _innermost(layer: Any) -> Any:
