@@ -48,7 +48,7 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """A test that ended otherwise when the applications were accelerated. An outcome is None where there was no test."""
+    """A test that ended otherwise when the applications were accelerated. None: there was no such test."""
 
     test: str
     plain: str | None
@@ -106,8 +106,8 @@ class Environment:
         results = self._folder / ("accelerated" if accelerator else "plain")
         shutil.rmtree(results, ignore_errors=True)
         results.mkdir()
-        command: list[str | Path] = [
-            *(self._python, "-m", "pytest", *(tests or ["tests"]), "-q", "--numprocesses", str(processes)),
+        command = [
+            *(str(self._python), "-m", "pytest", *(tests or ["tests"]), "-q", "--numprocesses", str(processes)),
             *("-p", "equality_plugin", "-p", "no:cacheprovider", "-o", "timeout=120", "--tb=short"),
             *(f"--ignore={path}" for path in self.suite.ignored),
         ]
