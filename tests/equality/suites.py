@@ -71,7 +71,7 @@ class Environment:
         self.suite = suite
         self._folder = cache.absolute() / f"{suite.name}-py{sys.version_info.major}.{sys.version_info.minor}"
         self.source = self._folder / suite.name
-        self._python = self._folder / "venv" / "bin" / "python"
+        self.python = self._folder / "venv" / "bin" / "python"
 
     def make(self) -> None:
         """Fetch and install what is missing, or was made from other pins."""
@@ -82,13 +82,13 @@ class Environment:
         shutil.rmtree(self._folder, ignore_errors=True)
         self._folder.mkdir(parents=True)
         print(f"making the environment of {self.suite.name}", flush=True)
-        venv.create(self._python.parents[1], with_pip=True)
+        venv.create(self.python.parents[1], with_pip=True)
         self._pip("install", "--requirement", self.suite.pins)
         self._fetch()
         stamp.write_text(made_from)
 
     def _pip(self, *arguments: str | Path) -> None:
-        command = [self._python, "-m", "pip", "--quiet", "--disable-pip-version-check", *arguments]
+        command = [self.python, "-m", "pip", "--quiet", "--disable-pip-version-check", *arguments]
         subprocess.run(command, check=True)
 
     def _fetch(self) -> None:
@@ -107,7 +107,7 @@ class Environment:
         shutil.rmtree(results, ignore_errors=True)
         results.mkdir()
         command = [
-            *(str(self._python), "-m", "pytest", *(tests or ["tests"]), "-q", "--numprocesses", str(processes)),
+            *(str(self.python), "-m", "pytest", *(tests or ["tests"]), "-q", "--numprocesses", str(processes)),
             *("-p", "equality_plugin", "-p", "no:cacheprovider", "-o", "timeout=120", "--tb=short"),
             *(f"--ignore={path}" for path in self.suite.ignored),
         ]
@@ -115,7 +115,7 @@ class Environment:
             ended = subprocess.run(
                 command,
                 cwd=self.source,
-                env=self._variables(results, accelerator),
+                env=self.variables() | {"EQUALITY_RESULTS": str(results), "EQUALITY_ACCELERATOR": accelerator},
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 check=False,
@@ -124,18 +124,18 @@ class Environment:
             raise SystemExit(f"pytest ended with {ended.returncode}: see {results / 'output.txt'}")
         return read(results)
 
-    def _variables(self, results: Path, accelerator: str) -> dict[str, str]:
-        importable = self._folder / "importable"
-        importable.mkdir(exist_ok=True)
-        # Nothing but the package: the suites have packages named `tests` of their own.
-        link = importable / "fastserve"
-        link.unlink(missing_ok=True)
-        link.symlink_to(PROJECT / "fastserve")
-        return os.environ | {
-            "PYTHONPATH": os.pathsep.join((str(PLUGIN), str(importable))),
-            "EQUALITY_RESULTS": str(results),
-            "EQUALITY_ACCELERATOR": accelerator,
-        }
+    def variables(self, *packages: str) -> dict[str, str]:
+        """Return the environment variables with which fastserve is imported, and these packages of the source.
+
+        Nothing else of this checkout: the suites have packages named `tests` of their own.
+        """
+        importable = self._folder / "-".join(("importable", *packages))
+        shutil.rmtree(importable, ignore_errors=True)
+        importable.mkdir()
+        (importable / "fastserve").symlink_to(PROJECT / "fastserve")
+        for package in packages:
+            (importable / package).symlink_to(self.source / package)
+        return os.environ | {"PYTHONPATH": os.pathsep.join((str(PLUGIN), str(importable)))}
 
 
 def read(results: Path) -> Run:
