@@ -6,15 +6,17 @@
 PYTHON ?= python3
 VENV ?= .venv
 PORT ?= 8000
+FUZZ_S ?= 300
 BIN := $(VENV)/bin
 
-.PHONY: serve test check lint format docs clean help
+.PHONY: serve test check lint format docs fuzz clean help
 
 help:
 	@sed -n 's/^# \?//p' $(firstword $(MAKEFILE_LIST)) | sed -n '1,4p'
 	@echo 'make lint    format check, linter, types'
 	@echo 'make check   lint and test'
 	@echo 'make format  format the code'
+	@echo 'make fuzz    fuzz the reader of request heads for FUZZ_S seconds, from the sources, then try what it found compiled'
 	@echo 'make docs    build the documentation into docs/_build'
 	@echo 'make clean   remove what was made'
 
@@ -40,6 +42,10 @@ format: $(VENV)/development
 docs: $(VENV)/docs
 	$(BIN)/python docs/generate.py --check
 	$(BIN)/python -m sphinx -W -b html docs docs/_build
+
+fuzz: $(VENV)/fuzz
+	FASTSERVE_PURE=1 $(BIN)/python -m tests.fuzz.head -max_total_time=$(FUZZ_S)
+	$(BIN)/python -m tests.fuzz.head -runs=0
 
 clean:
 	rm -rf $(VENV) build dist docs/_build *.egg-info
@@ -69,4 +75,8 @@ $(VENV)/development: $(BIN)/python $(BUILT_FROM)
 
 $(VENV)/docs: $(BIN)/python $(BUILT_FROM)
 	$(BIN)/python -m pip install --quiet --editable '.[docs]'
+	@touch $@
+
+$(VENV)/fuzz: $(VENV)/development
+	$(BIN)/python -m pip install --quiet atheris==3.0.0
 	@touch $@

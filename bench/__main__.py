@@ -1,86 +1,126 @@
-"""`python -m bench`: measure servers in turns, and print a table.
+"""`python -m bench`: measure servers in turns, and print tables.
 
-The server runs on one CPU and wrk on another. In each round every server is measured once, so that what the machine
-does meanwhile hits all of them; the ratios are medians over the rounds.
+The server runs on one CPU and the load on another. In each round every server is measured once, so that what the
+machine does meanwhile hits all of them; what stands in brackets is how many times better the first server is: the
+median of the ratios in each round.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import os
-import platform
 import shutil
 import sys
-from dataclasses import asdict
+import time
+from dataclasses import dataclass
 from pathlib import Path
 
-from bench.measure import Load, Sample, median, paired_ratio, running, sample
-from bench.servers import SERVERS
+from bench import results
+from bench.load import BROWSER, Wrk
+from bench.measure import MeasurementFailed, Running, answer_of, running, sample
+from bench.results import Samples
+from bench.scenarios import SCENARIOS, Scenario
+from bench.servers import SERVERS, Mode
 
-BROWSER = (
-    "Connection: keep-alive",
-    'sec-ch-ua: "Chromium";v="140", "Not A Brand";v="99"',
-    "sec-ch-ua-mobile: ?0",
-    'sec-ch-ua-platform: "Linux"',
-    "Upgrade-Insecure-Requests: 1",
-    "User-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36",
-    "Accept: text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8",
-    "Sec-Fetch-Site: none",
-    "Sec-Fetch-Mode: navigate",
-    "Sec-Fetch-User: ?1",
-    "Sec-Fetch-Dest: document",
-    "Accept-Encoding: gzip, deflate, br, zstd",
-    "Accept-Language: en-US,en;q=0.9",
-)
-"""With Host, the fourteen fields of a page that is opened in Chromium."""
+_QUICK_SERVERS = ("fastserve", "uvicorn", "granian")
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How long it is measured."""
+
+    rounds: int
+    seconds: float
+    quick: bool = False
 
 
 def main() -> int:
     """Measure and print."""
     options = _options()
-    if shutil.which("wrk") is None:
-        print("wrk is not installed; Debian has it: apt-get install wrk", file=sys.stderr)
+    missing = [program for program in ("wrk", "taskset") if shutil.which(program) is None]
+    if missing:
+        print(f"missing: {', '.join(missing)}; Debian has them in wrk and util-linux", file=sys.stderr)
         return 1
-    fields = (*options.header, *(BROWSER if options.browser else ()))
-    load = Load(connections=options.connections, seconds=options.seconds, fields=fields)
-    samples = measure(options.servers, options.app, load, options.rounds)
-    print(
-        f"{options.app}, {load.connections} connections, {options.rounds} rounds of {load.seconds:g} s, "
-        f"CPython {platform.python_version()}\n"
+    effort = Effort(
+        options.rounds or (2 if options.quick else 5), options.seconds or (1 if options.quick else 4), options.quick
     )
-    print(table(samples))
-    if options.json:
-        content = {name: [asdict(each) for each in of_one] for name, of_one in samples.items()}
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(content, indent=2))
+    measured: dict[str, Samples] = {}
+    about = {
+        **results.describe_machine(),
+        "rounds": effort.rounds,
+        "seconds": effort.seconds,
+        "quick": effort.quick,
+        "at": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
+    }
+    for scenario in _scenarios(options):
+        samples = measure(scenario, options.servers, effort)
+        measured[scenario.name] = samples
+        print(f"\n{scenario.title} ({scenario.name}), {effort.rounds} rounds of {effort.seconds:g} s\n")
+        print(results.table(samples, scenario.figures), flush=True)
+        if options.json:
+            results.write(options.json, about, measured)
     return 0
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=(__doc__ or "").split("\n\n", 1)[1])
-    parser.add_argument("--servers", nargs="+", choices=list(SERVERS), default=["fastserve", "uvicorn"])
-    parser.add_argument("--app", default="bench.apps:plain", help="the application to serve")
-    parser.add_argument("--connections", type=int, default=256)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=4.0, help="of each measurement")
-    parser.add_argument("--browser", action="store_true", help="send the fields that a browser sends")
-    parser.add_argument("--header", action="append", default=[], help="send this field, as NAME: VALUE")
+    parser.add_argument("--servers", nargs="+", choices=list(SERVERS), help="the default are those of the scenario")
+    parser.add_argument("--scenarios", nargs="+", choices=[*SCENARIOS, "all"], help="the default is one by --app")
+    parser.add_argument("--quick", action="store_true", help="short rounds, and fewer servers: all in some minutes")
+    parser.add_argument("--rounds", type=int)
+    parser.add_argument("--seconds", type=float, help="of each measurement")
     parser.add_argument("--json", type=Path, help="also write all samples to this file")
+    own = parser.add_argument_group("instead of --scenarios")
+    own.add_argument("--app", default="bench.apps:plain", help="the application to serve")
+    own.add_argument("--path", default="/")
+    own.add_argument("--connections", type=int, default=256)
+    own.add_argument("--browser", action="store_true", help="send the fields that a browser sends")
+    own.add_argument("--header", action="append", default=[], help="send this field, as NAME: VALUE")
+    own.add_argument(
+        "--mode",
+        type=lambda text: Mode[text.upper().replace("-", "_")],
+        default=Mode.QUIET,
+        help=f"what servers are told besides: {', '.join(each.name.lower().replace('_', '-') for each in Mode)}",
+    )
     return parser.parse_args()
 
 
-def measure(servers: list[str], app: str, load: Load, rounds: int) -> dict[str, list[Sample]]:
-    """Return the samples of each server, one for each round."""
+def _scenarios(options: argparse.Namespace) -> list[Scenario]:
+    if options.scenarios:
+        names = list(SCENARIOS) if "all" in options.scenarios else options.scenarios
+        return [SCENARIOS[name] for name in names]
+    fields = (*options.header, *(BROWSER if options.browser else ()))
+    load = Wrk(connections=options.connections, path=options.path, fields=fields)
+    servers = ("fastserve", "uvicorn")
+    return [Scenario(name="own", title=options.app, app=options.app, load=load, mode=options.mode, servers=servers)]
+
+
+def measure(scenario: Scenario, servers: list[str] | None, effort: Effort) -> Samples:
+    """Return the samples of each server, one for each round. A server that fails is left out, which is said."""
     server_cpu, load_cpu = _cpus()
-    samples: dict[str, list[Sample]] = {name: [] for name in servers}
+    names = servers or [name for name in scenario.servers if not effort.quick or name in _QUICK_SERVERS]
+    chosen = [SERVERS[name] for name in names if scenario.takes(SERVERS[name])]
+    samples: Samples = {server.name: [] for server in chosen}
     with contextlib.ExitStack() as stack:
-        started = {name: stack.enter_context(running(SERVERS[name], app, server_cpu)) for name in servers}
-        for _ in range(rounds):
-            for name, (process, port) in started.items():
-                samples[name].append(sample(process, port, load, load_cpu))
+        started = [stack.enter_context(running(each, scenario.app, server_cpu, scenario.mode)) for each in chosen]
+        _check_answers(scenario, started)
+        for _ in range(effort.rounds):
+            for each in list(started):
+                try:
+                    samples[each.server.name].append(sample(each, scenario.load, effort.seconds, load_cpu))
+                except MeasurementFailed as failure:
+                    print(f"left out of {scenario.name}: {failure}", file=sys.stderr)
+                    started.remove(each)
+                    del samples[each.server.name]
     return samples
+
+
+def _check_answers(scenario: Scenario, started: list[Running]) -> None:
+    """Fail unless all servers of one application give the same answer."""
+    answers = {each.server.name: answer_of(each, scenario.load) for each in started if each.server.scenarios is None}
+    if len(set(answers.values())) > 1:
+        raise RuntimeError(f"the servers of {scenario.name} answer differently: {answers}")
 
 
 def _cpus() -> tuple[int | None, int | None]:
@@ -89,24 +129,6 @@ def _cpus() -> tuple[int | None, int | None]:
         print("Only one CPU: server and load share it, the figures say little.", file=sys.stderr)
         return None, None
     return allowed[0], allowed[1]
-
-
-def table(samples: dict[str, list[Sample]]) -> str:
-    """Return the medians as a Markdown table; the last columns compare each server with the first one."""
-    first = next(iter(samples))
-    names = ["server", "requests/s", "CPU µs/request", "mean ms", "p99 ms", "memory MB", "errors"]
-    names += [f"{first}: requests/s", f"{first}: CPU"]
-    lines = [f"| {' | '.join(names)} |", "|---|---:|---:|---:|---:|---:|---:|---:|---:|"]
-    for name, of_one in samples.items():
-        seen = median(of_one)
-        faster = 1 / paired_ratio(samples[first], of_one, "requests_per_s")
-        leaner = paired_ratio(samples[first], of_one, "cpu_us")
-        lines.append(
-            f"| {name} | {seen.requests_per_s:,.0f} | {seen.cpu_us:.1f} | {seen.mean_us / 1000:.1f} "
-            f"| {seen.p99_us / 1000:.1f} | {seen.memory_bytes / 1e6:.0f} | {seen.errors:.0f} "
-            f"| {faster:.2f}x | {leaner:.2f}x |"
-        )
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":

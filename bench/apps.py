@@ -1,4 +1,4 @@
-"""The applications that are served. None of them knows which server it runs on."""
+"""The ASGI applications that are served. None of them knows which server it runs on. Those of FastAPI are in api.py."""
 
 from __future__ import annotations
 
@@ -9,12 +9,22 @@ Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
+MIB = 1024 * 1024
+CHUNKS = 200
+CHUNK = b"data: 0123456789abcdef0123456789abcdef0123456789abcdef\n\n"
+
 _BODY = b'{"message":"Hello, World!"}'
-_START = {
-    "type": "http.response.start",
-    "status": 200,
-    "headers": [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(_BODY))],
-}
+_LARGE = b"x" * MIB
+
+
+def _start(media_type: bytes, length: int | None) -> dict[str, Any]:
+    headers = [(b"content-type", media_type)]
+    if length is not None:
+        headers.append((b"content-length", b"%d" % length))
+    return {"type": "http.response.start", "status": 200, "headers": headers}
+
+
+_START = _start(b"application/json", len(_BODY))
 
 
 async def plain(scope: Scope, receive: Receive, send: Send) -> None:
@@ -25,20 +35,34 @@ async def plain(scope: Scope, receive: Receive, send: Send) -> None:
     await send({"type": "http.response.body", "body": _BODY})
 
 
-def _fastapi() -> Any:
-    from fastapi import FastAPI
-
-    api = FastAPI()
-
-    @api.get("/")
-    async def read() -> dict[str, str]:
-        return {"message": "Hello, World!"}
-
-    return api
+async def large(scope: Scope, receive: Receive, send: Send) -> None:
+    """A body of 1 MiB in one message."""
+    if scope["type"] != "http":
+        raise NotImplementedError(scope["type"])
+    await send(_start(b"application/octet-stream", MIB))
+    await send({"type": "http.response.body", "body": _LARGE})
 
 
-def __getattr__(name: str) -> Any:
-    # FastAPI is imported only for who serves it.
-    if name == "fastapi_json":
-        return _fastapi()
-    raise AttributeError(name)
+async def upload(scope: Scope, receive: Receive, send: Send) -> None:
+    """Receive the request body, and tell its length."""
+    if scope["type"] != "http":
+        raise NotImplementedError(scope["type"])
+    received = 0
+    more = True
+    while more:
+        message = await receive()
+        received += len(message.get("body", b""))
+        more = message.get("more_body", False)
+    body = b"%d" % received
+    await send(_start(b"text/plain", len(body)))
+    await send({"type": "http.response.body", "body": body})
+
+
+async def stream(scope: Scope, receive: Receive, send: Send) -> None:
+    """Many small parts of a body whose length is not known ahead."""
+    if scope["type"] != "http":
+        raise NotImplementedError(scope["type"])
+    await send(_start(b"text/event-stream", None))
+    for _ in range(CHUNKS):
+        await send({"type": "http.response.body", "body": CHUNK, "more_body": True})
+    await send({"type": "http.response.body", "body": b""})

@@ -1,4 +1,14 @@
--- Prints what wrk measured as one line of JSON. Times are in microseconds.
+-- Sends one kind of request, and prints what wrk measured as one line of JSON. Times are in microseconds.
+-- Arguments, behind "--": the method, and a file with the body when there is one.
+function init(args)
+  wrk.method = args[1] or "GET"
+  if args[2] then
+    local file = assert(io.open(args[2], "rb"))
+    wrk.body = file:read("*a")
+    file:close()
+  end
+end
+
 function done(summary, latency, requests)
   local errors = summary.errors
   io.write(string.format(

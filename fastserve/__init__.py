@@ -1,6 +1,8 @@
 """fastserve: a multi-process ASGI server."""
 
+import importlib
 import os
+from typing import TYPE_CHECKING, Any
 
 from fastserve.sources import prefer_sources
 
@@ -9,6 +11,23 @@ if os.environ.get("FASTSERVE_PURE", "") not in ("", "0"):
 
 from fastserve.version import VERSION
 
+if TYPE_CHECKING:
+    from fastserve.accel import accelerate
+    from fastserve.config import Config
+    from fastserve.server import Server, run, serve
+
 __version__ = VERSION
 
-__all__ = ["__version__"]
+__all__ = ["Config", "Server", "__version__", "accelerate", "run", "serve"]
+
+# What programs use is imported when it is asked for: workers and tools import parts of this package only.
+_PLACES = {"accelerate": "accel", "Config": "config", "Server": "server", "run": "server", "serve": "server"}
+_MODULES = ("config", "server", "testing")
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(f"fastserve.{name}")
+    if name in _PLACES:
+        return getattr(importlib.import_module(f"fastserve.{_PLACES[name]}"), name)
+    raise AttributeError(f"module 'fastserve' has no attribute {name!r}")

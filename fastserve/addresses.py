@@ -1,7 +1,8 @@
-"""Addresses to listen on, as options name them."""
+"""Addresses as options name them: to listen on, and of peers."""
 
 from __future__ import annotations
 
+import ipaddress
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -53,6 +54,56 @@ def parse_bind(text: str) -> BindAddress:
     raise SettingsError(f"--bind: {text!r} is not HOST:PORT, [IPV6]:PORT, unix:PATH or fd://N")
 
 
+_KNOWN_HOSTS = 4096
+
+
+class AllowList:
+    """Peers that are trusted, by a list such as "127.0.0.1,10.0.0.0/8,unix"; "*" is everyone.
+
+    flag: the option that the list is from.
+
+    Raises:
+        SettingsError: something in the list is none of these.
+    """
+
+    __slots__ = ("_has_all", "_has_unix", "_known", "_networks")
+
+    def __init__(self, text: str, flag: str) -> None:
+        names = [name for part in text.split(",") if (name := part.strip())]
+        self._has_all = "*" in names
+        self._has_unix = "unix" in names
+        self._networks = [_network(name, flag) for name in names if name not in ("*", "unix")]
+        self._known: dict[str, bool] = {}
+
+    def has(self, host: str | None) -> bool:
+        """Tell whether a peer is trusted, given its IP address, or None for one on a Unix socket."""
+        if self._has_all:
+            return True
+        if host is None:
+            return self._has_unix
+        known = self._known.get(host)
+        if known is None:
+            if len(self._known) >= _KNOWN_HOSTS:
+                self._known.clear()
+            known = self._known[host] = self._find(host)
+        return known
+
+    def _find(self, host: str) -> bool:
+        try:
+            address = ipaddress.ip_address(host.partition("%")[0])
+        except ValueError:
+            return False
+        plain = getattr(address, "ipv4_mapped", None) or address  # as a socket for both families has them
+        return any(plain in network for network in self._networks)
+
+
+def _network(name: str, flag: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+    try:
+        return ipaddress.ip_network(name)
+    except ValueError as error:
+        raise SettingsError(f"{flag}: {name!r} is not an address, a network, 'unix' or '*': {error}") from None
+
+
 def authority(host: str, port: int) -> str:
     """Return host and port as in a URL (RFC 3986 §3.2)."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
@@ -61,6 +112,11 @@ def authority(host: str, port: int) -> str:
 def socket_authority(name: object) -> str:
     """Return the name of a socket, as `getsockname` gives it, as in a URL, or as unix:PATH."""
     return authority(name[0], name[1]) if isinstance(name, tuple) else f"unix:{name}"
+
+
+def describe_client(client: tuple[str, int | None] | None) -> str:
+    """Return the address of a client (ASGI HTTP scope, `client`) as logs have it."""
+    return f"{client[0]}:{client[1]}" if client and client[1] is not None else "unix"
 
 
 def _is_number(text: str) -> bool:

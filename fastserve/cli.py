@@ -14,15 +14,21 @@ import threading
 import tomllib
 import typing
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
 import click
 from click.core import ParameterSource
 
+from fastserve.accel import explain
+from fastserve.accel.versions import why_not
+from fastserve.environment import fall_back, find_variable, load_env_file, refuse_variables, remarks
 from fastserve.errors import SettingsError, StartupError
 from fastserve.logs import configure_logging
+from fastserve.peers import ADVICE, FULFILLED, UVICORN_LISTS, VALUES, aliases
 from fastserve.settings import (
+    AppSettings,
     Option,
     Settings,
     declared_options,
@@ -34,17 +40,20 @@ from fastserve.settings import (
 from fastserve.supervisor.serve import serve
 from fastserve.version import VERSION, build, interpreter, library
 from fastserve.wire.http1.parsers import describe_parser, fields_parser
+from fastserve.worker.apploader import load_app
 from fastserve.worker.loops import loop_name
 
 _log = logging.getLogger("fastserve")
 
+_ROUTES = "routes"  # No application is named so: they are MODULE:ATTRIBUTE.
 _DEMO_APP = "fastserve.demo:app"
 # How long threads that the application has started may keep the process once everything else has ended.
 _THREADS_S = 5.0
 _EPILOG = """
 APP is MODULE:ATTRIBUTE, for example main:app; "demo" is a small application to try. Every option can also be given in
 the environment, as FASTSERVE_PORT for --port, and in pyproject.toml in the table [tool.fastserve], as port. BYTES may
-have a unit, as in 512K, 64M or 1.5G; units are powers of 1024.
+have a unit, as in 512K, 64M or 1.5G; units are powers of 1024. "fastserve routes APP" shows which routes of APP are
+accelerated, and why others are not.
 """
 
 
@@ -76,11 +85,21 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _serve(argv: Sequence[str]) -> int:
-    values = _command().main(list(argv), prog_name="fastserve", standalone_mode=False)
-    if not isinstance(values, dict):
-        return int(values or 0)  # --help and --version
-    settings = Settings.from_options(values)
+    if list(argv[:1]) == [_ROUTES]:
+        return _routes_command().main(list(argv[1:]), prog_name=f"fastserve {_ROUTES}", standalone_mode=False) or 0
+    given = _command().main(list(argv), prog_name="fastserve", standalone_mode=False)
+    if not isinstance(given, _Given):
+        return int(given or 0)  # --help and --version
+    refuse_variables(os.environ)
+    if "env_file" in given.values:
+        load_env_file(given.values["env_file"], os.environ)
+    given.notes += fall_back(given.values, os.environ)
+    settings = Settings.from_options(given.values)
     configure_logging(settings.logs)
+    for text in (*given.notes, *settings.notes):
+        _log.info("%s.", text)
+    for text in remarks(given.names, os.environ):
+        _log.warning("%s.", text)
     return serve(settings)
 
 
@@ -92,10 +111,14 @@ def _complain(message: str, status: int) -> int:
 def _explain(error: click.ClickException) -> str:
     """Return what is wrong in one line, with the place where it was said if that is not the command line."""
     message = " ".join(error.format_message().split())
+    if isinstance(error, click.NoSuchOption) and error.option_name in ADVICE:
+        return f"{error.option_name}: {ADVICE[error.option_name]}"
+    if isinstance(error, click.BadParameter) and error.param is not None and error.param.name in VALUES:
+        message = f"{message} In fastserve, {VALUES[error.param.name]}."
     if isinstance(error, click.BadParameter) and error.ctx is not None and error.param is not None and error.param.name:
         source = error.ctx.get_parameter_source(error.param.name)
         if source is ParameterSource.ENVIRONMENT:
-            return f"FASTSERVE_{error.param.name.upper()}: {message}"
+            return f"{find_variable(error.param.name, os.environ)}: {message}"
         if source is ParameterSource.DEFAULT_MAP:
             return f"{error.ctx.meta[_FILE]}: {message}"
     return message
@@ -137,7 +160,25 @@ class _Command(click.Command):
 
 
 class _Option(click.Option):
+    """An option that can also be given by the names that other servers have for it."""
+
     heading: str
+
+    def add_to_parser(self, parser: Any, ctx: click.Context) -> None:
+        super().add_to_parser(parser, ctx)
+        others = aliases(self.name or "")
+        if others:
+            parser.add_option(obj=self, opts=others, dest=self.name, action="append" if self.multiple else "store")
+
+    def resolve_envvar_value(self, ctx: click.Context) -> str | None:
+        variable = find_variable(self.name or "", os.environ)
+        return os.environ[variable] if variable is not None else None
+
+    def value_from_envvar(self, ctx: click.Context) -> Any:
+        variable = find_variable(self.name or "", os.environ)
+        if self.multiple and variable is not None and variable.startswith("UVICORN_"):
+            return os.environ[variable].split(UVICORN_LISTS.get(self.name or ""))
+        return super().value_from_envvar(ctx)
 
 
 class _Workers(click.ParamType):  # type: ignore[type-arg]
@@ -166,7 +207,8 @@ class _Size(click.ParamType):  # type: ignore[type-arg]
 
 def _command() -> click.Command:
     """Return the command that serves an application. It returns the options that were given, by name."""
-    params: list[click.Parameter] = [click.Argument(["app"], required=False, envvar="FASTSERVE_APP")]
+    envvar = ["FASTSERVE_APP", "UVICORN_APP"]
+    params: list[click.Parameter] = [click.Argument(["app"], required=False, envvar=envvar)]
     for _, group in option_groups():
         types = typing.get_type_hints(group)
         for name, declared in declared_options(group):
@@ -174,6 +216,7 @@ def _command() -> click.Command:
             param.heading = group_title(group)
             params.append(param)
     params += [
+        *(click.Option([flag], is_flag=True, hidden=True, allow_from_autoenv=False) for flag in FULFILLED),
         click.Option(
             ["--config"],
             metavar="FILE",
@@ -200,6 +243,28 @@ def _command() -> click.Command:
         epilog=_EPILOG,
         context_settings={"auto_envvar_prefix": "FASTSERVE", "max_content_width": 100},
     )
+
+
+def _routes_command() -> click.Command:
+    """Return the command that shows the routes of an application, as they are before it has started."""
+    params: list[click.Parameter] = [
+        click.Argument(["app"]),
+        click.Option(["--app-dir"], default="", metavar="DIR", help="Look for APP in this directory."),
+        click.Option(["--factory"], is_flag=True, help="Call APP without arguments to get the application."),
+    ]
+    return click.Command(_ROUTES, params=params, callback=_show_routes, help="Show the routes of APP.")
+
+
+def _show_routes(app: str, app_dir: str, factory: bool) -> None:
+    found = load_app(AppSettings(app=app, app_dir=app_dir, factory=factory))
+    reports = explain(found)
+    if not reports:
+        click.echo(f"nothing to accelerate: {why_not(found) or 'the application has no routes'}")
+        return
+    for report in reports:
+        what = " ".join((",".join(report.methods), report.path)).strip()
+        click.echo(f"{what}: {'accelerated' if report.accelerated else report.reason}")
+    click.echo(f"accelerated {sum(report.accelerated for report in reports)} of {len(reports)} routes")
 
 
 def _click_option(declared: Option, annotation: Any, default: Any) -> _Option:
@@ -233,12 +298,31 @@ def _click_type(declared: Option, annotation: Any) -> click.ParamType[Any]:
     return next((by_type[each] for each in alternatives if each in by_type), _Lines())
 
 
-def _given_options(app: str | None, **values: Any) -> dict[str, Any]:
+@dataclass(slots=True)
+class _Given:
+    """What the command was given. names: of all options. notes: what is to be said of where they came from."""
+
+    values: dict[str, Any]
+    names: list[str]
+    notes: list[str] = field(default_factory=list)
+
+
+def _given_options(app: str | None, **values: Any) -> _Given:
     ctx = click.get_current_context()
     if app is None:
         raise click.UsageError("no application is named; for example: fastserve main:app")
+    notes = [f"{flag} is not needed: {text}" for flag, text in FULFILLED.items() if values.pop(_name(flag))]
     given = {name: value for name, value in values.items() if not _is_default(ctx, name)}
-    return {**given, "app": _demo_app() if app == "demo" else app}
+    for name in given:
+        if ctx.get_parameter_source(name) is ParameterSource.ENVIRONMENT:
+            variable = find_variable(name, os.environ) or ""
+            if variable.startswith("UVICORN_"):
+                notes.append(f"{variable} is used as FASTSERVE_{name.upper()}")
+    return _Given({**given, "app": _demo_app() if app == "demo" else app}, list(values), notes)
+
+
+def _name(flag: str) -> str:
+    return flag.removeprefix("--").replace("-", "_")
 
 
 def _is_default(ctx: click.Context, name: str) -> bool:
@@ -254,6 +338,8 @@ def _demo_app() -> str:
 def _read_file(ctx: click.Context, param: click.Parameter, path: str | None) -> None:
     """Take the values of the configuration file as defaults."""
     file = Path(path or "pyproject.toml")
+    if file.suffix == ".py":
+        raise click.UsageError(f"--config: {ADVICE['-c']}")
     if path is None and not file.exists():
         return
     try:

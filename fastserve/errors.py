@@ -47,6 +47,10 @@ class LifespanError(StartupError):
     """The application answered `lifespan.startup.failed`, or cannot start with `--lifespan on`."""
 
 
+class AccelerationError(StartupError):
+    """What was to be accelerated without exception cannot be: the application, or some of its routes."""
+
+
 class ProtocolViolation(FastserveError):
     """The peer broke the protocol, or went over a limit. Answered with `status`, then the connection closes."""
 

@@ -6,15 +6,18 @@ standard output. The formats are those of uvicorn, which people and tools know.
 
 from __future__ import annotations
 
+import configparser
 import copy
 import json
 import logging
 import logging.config
+import os
 import re
 import sys
+from collections.abc import Mapping
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, Literal, TypeAlias
 
 import click
 
@@ -43,8 +46,14 @@ class LevelFormatter(logging.Formatter):
 
     stream = "stderr"
 
-    def __init__(self, fmt: str | None = None, datefmt: str | None = None, use_colors: bool | None = None) -> None:
-        super().__init__(fmt, datefmt)
+    def __init__(
+        self,
+        fmt: str | None = None,
+        datefmt: str | None = None,
+        style: Literal["%", "{", "$"] = "%",
+        use_colors: bool | None = None,
+    ) -> None:
+        super().__init__(fmt, datefmt, style)
         self.use_colors = use_colors if use_colors is not None else getattr(sys, self.stream).isatty()
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
@@ -119,9 +128,15 @@ LOGGING_CONFIG: dict[str, Any] = {
     "loggers": {
         "fastserve": {"handlers": ["default"], "level": "INFO", "propagate": False},
         "fastserve.access": {"handlers": ["access"], "level": "INFO", "propagate": False},
+        # Where applications that were written for uvicorn log, and what they change (see adopt_uvicorn_loggers).
+        "uvicorn": {"handlers": ["default"], "level": "INFO", "propagate": False},
+        "uvicorn.access": {"handlers": ["access"], "level": "INFO", "propagate": False},
     },
 }
 """What logging is configured with when there is no --log-config."""
+
+LogConfig: TypeAlias = dict[str, Any] | str | os.PathLike[str] | configparser.RawConfigParser | IO[Any] | None
+"""How logging is configured: for dictConfig or fileConfig, or from such a file; None leaves it as it is."""
 
 
 def configure_logging(settings: LogSettings) -> None:
@@ -130,35 +145,158 @@ def configure_logging(settings: LogSettings) -> None:
     Raises:
         SettingsError: the file of --log-config cannot be used.
     """
+    configure_logging_by(settings.log_config if settings.log_config is not None else LOGGING_CONFIG, settings)
+
+
+def configure_logging_by(config: LogConfig, settings: LogSettings) -> None:
+    """Configure the logging module by this, and the level by the settings.
+
+    Raises:
+        SettingsError: the configuration, or the file that it is in, cannot be used.
+    """
     logging.addLevelName(TRACE, "TRACE")
     if settings.access_log_format not in (None, "json"):
         parse_access_format(settings.access_log_format)
-    if settings.log_config is not None:
-        _configure_from_file(settings.log_config)
-    else:
-        config = copy.deepcopy(LOGGING_CONFIG)
-        for formatter in config["formatters"].values():
-            formatter["use_colors"] = settings.use_colors
+    if isinstance(config, dict):
+        _configure_from_dict("a dictionary", config, settings.use_colors)
+    elif config is not None:
+        _configure_from_file(config)
+    if settings.log_level is not None:
+        level = TRACE if settings.log_level == "trace" else settings.log_level.upper()
+        for name in ("fastserve", "fastserve.access", "uvicorn", "uvicorn.access"):
+            logging.getLogger(name).setLevel(level)
+
+
+def _configure_from_dict(where: str, config: dict[str, Any], use_colors: bool | None) -> None:
+    config = from_uvicorn(config)
+    for name in ("default", "access"):
+        formatter = config.get("formatters", {}).get(name)
+        if use_colors is not None and formatter is not None and "()" in formatter:
+            formatter["use_colors"] = use_colors
+    try:
         logging.config.dictConfig(config)
-    level = TRACE if settings.log_level == "trace" else settings.log_level.upper()
-    logging.getLogger("fastserve").setLevel(level)
-    logging.getLogger("fastserve.access").setLevel(level)
+    except Exception as error:  # Whatever the classes that it names may raise.
+        raise SettingsError(f"--log-config: {where}: {' '.join(str(error).split())}") from None
 
 
-def _configure_from_file(path: str) -> None:
+# Configurations that were written for uvicorn.
+
+_CLASSES = {
+    "uvicorn.logging.DefaultFormatter": "fastserve.logs.LevelFormatter",
+    "uvicorn.logging.ColourizedFormatter": "fastserve.logs.LevelFormatter",
+    "uvicorn.logging.AccessFormatter": "fastserve.logs.AccessFormatter",
+}
+
+
+def from_uvicorn(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a configuration for dictConfig in which what is said of uvicorn's loggers holds for those of fastserve.
+
+    Loggers of fastserve that it names itself stay as they are.
+    """
+    changed = copy.deepcopy(dict(config))
+    for formatter in changed.get("formatters", {}).values():
+        for key in ("()", "class"):
+            if isinstance(formatter.get(key), str):
+                formatter[key] = _CLASSES.get(formatter[key], formatter[key])
+    loggers = changed.get("loggers", {})
+    if "uvicorn.access" in loggers:
+        loggers.setdefault("fastserve.access", copy.deepcopy(loggers["uvicorn.access"]))
+    server = _merged(loggers.get("uvicorn"), loggers.get("uvicorn.error"))
+    if server is not None and "fastserve" not in loggers:
+        loggers["fastserve"] = server
+    return changed
+
+
+def _merged(outer: dict[str, Any] | None, inner: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Return one logger that does what two do of which one is above the other."""
+    if outer is None or inner is None:
+        return copy.deepcopy(outer) if inner is None else copy.deepcopy(inner)
+    propagates = inner.get("propagate", True)
+    handlers = [*inner.get("handlers", []), *(outer.get("handlers", []) if propagates else [])]
+    return {
+        "handlers": list(dict.fromkeys(handlers)),
+        "filters": inner.get("filters", []),
+        "level": inner.get("level") or outer.get("level") or "NOTSET",
+        "propagate": propagates and outer.get("propagate", True),
+    }
+
+
+def _parser_from_uvicorn(parser: configparser.RawConfigParser) -> None:
+    """Change a configuration for fileConfig in the same way; sections are what dictionaries are there."""
+    for section in parser.sections():
+        name = parser.get(section, "class", fallback="")
+        if section.startswith("formatter_") and name in _CLASSES:
+            parser.set(section, "class", _CLASSES[name])
+    keys = [key.strip() for key in parser.get("loggers", "keys", fallback="").split(",")]
+    sections = {parser.get(f"logger_{key}", "qualname", fallback=key): f"logger_{key}" for key in keys if key}
+    loggers = {name: _read_logger(parser, section) for name, section in sections.items()}
+    wanted = {
+        "fastserve": _merged(loggers.get("uvicorn"), loggers.get("uvicorn.error")),
+        "fastserve.access": loggers.get("uvicorn.access"),
+    }
+    for name, logger in wanted.items():
+        if logger is not None and name not in loggers:
+            keys.append(name)
+            parser[f"logger_{name}"] = {
+                "qualname": name,
+                "level": logger["level"],
+                "handlers": ",".join(logger["handlers"]),
+                "propagate": str(int(logger["propagate"])),
+            }
+    if parser.has_section("loggers"):
+        parser.set("loggers", "keys", ",".join(keys))
+
+
+def _read_logger(parser: configparser.RawConfigParser, section: str) -> dict[str, Any]:
+    handlers = parser.get(section, "handlers", fallback="").split(",")
+    return {
+        "handlers": [handler.strip() for handler in handlers if handler.strip()],
+        "level": parser.get(section, "level", fallback="NOTSET"),
+        "propagate": parser.getboolean(section, "propagate", fallback=True),
+    }
+
+
+def adopt_uvicorn_loggers() -> None:
+    """Let what the application has done to uvicorn's loggers hold for ours: filters, handlers, levels, silence."""
+    for theirs, ours in (("uvicorn.access", "fastserve.access"), ("uvicorn.error", "fastserve")):
+        source, target = logging.getLogger(theirs), logging.getLogger(ours)
+        for each in source.filters:
+            target.addFilter(each)
+        for handler in source.handlers:
+            target.addHandler(handler)
+        target.disabled = target.disabled or source.disabled
+        if source.level > target.level:
+            target.setLevel(source.level)
+
+
+def _configure_from_file(config: str | os.PathLike[str] | configparser.RawConfigParser | IO[Any]) -> None:
+    path = os.fspath(config) if isinstance(config, str | os.PathLike) else "a file"
     try:
         if path.endswith(".json"):
-            logging.config.dictConfig(json.loads(Path(path).read_text()))
+            _configure_from_dict(path, json.loads(Path(path).read_text()), None)
         elif path.endswith((".yaml", ".yml")):
-            logging.config.dictConfig(_read_yaml(path))
+            _configure_from_dict(path, _read_yaml(path), None)
         else:
-            logging.config.fileConfig(path, disable_existing_loggers=False)
+            parser = _read_parser(config)
+            _parser_from_uvicorn(parser)
+            logging.config.fileConfig(parser, disable_existing_loggers=False)
     except OSError as error:
         raise SettingsError(f"--log-config: {path}: {error.strerror or error}") from None
     except SettingsError:
         raise
     except Exception as error:  # Whatever the classes that the file names may raise.
         raise SettingsError(f"--log-config: {path}: {' '.join(str(error).split())}") from None
+
+
+def _read_parser(
+    config: str | os.PathLike[str] | configparser.RawConfigParser | IO[Any],
+) -> configparser.RawConfigParser:
+    if isinstance(config, configparser.RawConfigParser):
+        return config
+    parser = configparser.ConfigParser()
+    text = Path(config).read_text() if isinstance(config, str | os.PathLike) else config.read()
+    parser.read_string(text)
+    return parser
 
 
 def _read_yaml(path: str) -> Any:
@@ -171,7 +309,7 @@ def _read_yaml(path: str) -> Any:
 
 def is_direct(logger: logging.Logger) -> bool:
     """Tell whether records of a logger go to one stream only, as LOGGING_CONFIG has it for the access log."""
-    if logger.propagate or logger.filters or len(logger.handlers) != 1:
+    if logger.propagate or logger.filters or len(logger.handlers) != 1 or not logger.isEnabledFor(logging.INFO):
         return False
     handler = logger.handlers[0]
     if type(handler) is not logging.StreamHandler or handler.filters or handler.level > logging.INFO:

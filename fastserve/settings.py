@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, fields
 from decimal import Decimal
 from typing import Any, Literal, cast
 
-from fastserve.addresses import BindAddress, TcpAddress, parse_bind
+from fastserve.addresses import AllowList, BindAddress, InheritedAddress, TcpAddress, UnixAddress, parse_bind
 from fastserve.errors import SettingsError
 
 
@@ -99,7 +99,9 @@ class AppSettings(Group):
 
     app: str | None = None
     factory: bool = option(False, "--factory", "Call APP without arguments to get the application.")
-    app_dir: str = option("", "--app-dir", "Look for APP in this directory, put first on sys.path.", metavar="DIR")
+    app_dir: str | None = option(
+        "", "--app-dir", "Look for APP in this directory, put first on sys.path.", metavar="DIR"
+    )
     lifespan: str = option(
         "auto",
         "--lifespan",
@@ -111,6 +113,20 @@ class AppSettings(Group):
         "--root-path",
         "The path that a proxy in front has cut off; it is put back in front of each path.",
         metavar="PATH",
+    )
+    env_file: str | None = option(
+        None,
+        "--env-file",
+        "Set the environment variables of this file, as far as they are not set, before APP is imported. Options are"
+        " not read from it.",
+        metavar="FILE",
+    )
+    accelerate: str = option(
+        "auto",
+        "--accelerate",
+        "Answer requests for FastAPI and Starlette applications by specialised handlers with the same behaviour: where"
+        " that is possible, never, or not to start without.",
+        choices=("auto", "off", "strict"),
     )
 
 
@@ -126,6 +142,8 @@ class BindSettings(Group):
         "Listen here instead of --host and --port: HOST:PORT, unix:PATH or fd://N. May be given several times.",
         metavar="ADDRESS",
     )
+    uds: str | None = option(None, "--uds", "The same as --bind unix:PATH.", metavar="PATH")
+    fd: int | None = option(None, "--fd", "The same as --bind fd://N.", minimum=0, metavar="N")
     backlog: int = option(
         2048, "--backlog", "How many connections may wait in the kernel for each listening socket.", minimum=1
     )
@@ -139,10 +157,23 @@ class BindSettings(Group):
             parse_bind(text)
         if self.bind and (self.host != default["host"].default or self.port != default["port"].default):
             raise SettingsError("--bind and --host or --port exclude each other")
+        named = [flag for flag, value in (("--bind", self.bind), ("--uds", self.uds)) if value]
+        named += ["--fd"] if self.fd is not None else []
+        if len(named) > 1:
+            raise SettingsError(f"{' and '.join(named)} exclude each other")
+
+    @property
+    def is_named(self) -> bool:
+        """Whether there is an address besides --host and --port, which then have no meaning."""
+        return bool(self.bind or self.uds) or self.fd is not None
 
     @property
     def addresses(self) -> list[BindAddress]:
         """Where to listen."""
+        if self.uds:
+            return [UnixAddress(self.uds)]
+        if self.fd is not None:
+            return [InheritedAddress(self.fd)]
         return [parse_bind(text) for text in self.bind] or [TcpAddress(self.host, self.port)]
 
 
@@ -161,8 +192,9 @@ class ProcessSettings(Group):
     loop: str = option(
         "auto",
         "--loop",
-        "The event loop. 'auto' is uvloop where it is installed.",
-        choices=("auto", "uvloop", "asyncio"),
+        "The event loop. 'auto' is uvloop where it is installed, 'none' is asyncio's; another one is named by what"
+        " makes it, as in rloop:new_event_loop.",
+        metavar="auto|uvloop|zuvloop|asyncio|none|MODULE:FACTORY",
     )
     balance: str = option(
         "random",
@@ -194,6 +226,8 @@ class ProcessSettings(Group):
         Group.__post_init__(self)
         if self.affinity not in ("auto", "off") and not parse_cpus(self.affinity):
             raise SettingsError(f"--affinity: {self.affinity!r} is not auto, off or a list such as 0,2,4-7")
+        if self.loop not in ("auto", "uvloop", "zuvloop", "asyncio", "none") and ":" not in self.loop:
+            raise SettingsError(f"--loop: {self.loop!r} is not auto, uvloop, zuvloop, asyncio, none or MODULE:FACTORY")
 
 
 def parse_cpus(text: str) -> list[int]:
@@ -205,6 +239,35 @@ def parse_cpus(text: str) -> list[int]:
             return []
         cpus += range(int(match[1]), int(match[2] or match[1]) + 1)
     return cpus
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReloadSettings(Group):
+    """Development: starting anew when files change."""
+
+    reload: bool = option(False, "--reload", "Import the application anew when a file changes. For development.")
+    directories: tuple[str, ...] = option(
+        (),
+        "--reload-dir",
+        "Watch this directory instead of the current one. May be given several times.",
+        metavar="DIR",
+    )
+    includes: tuple[str, ...] = option(
+        (),
+        "--reload-include",
+        "Watch files of this pattern, besides *.py, or this directory. May be given several times.",
+        metavar="PATTERN",
+    )
+    excludes: tuple[str, ...] = option(
+        (),
+        "--reload-exclude",
+        "Do not watch files of this pattern, besides .* and others that editors make, or this directory. May be given"
+        " several times.",
+        metavar="PATTERN",
+    )
+    delay_s: float = option(
+        0.25, "--reload-delay", "Time between two looks at the files.", unit="seconds", minimum=0.01
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -242,6 +305,65 @@ def _split_header(line: str) -> tuple[bytes, bytes]:
     if match[1].lower() in ("content-length", "transfer-encoding", "connection"):
         raise SettingsError(f"--header: {match[1]} is the server's to set")
     return match[1].encode("ascii"), match[2].rstrip(" \t").encode("latin-1")
+
+
+FORWARDED_FIELDS = ("for", "proto", "host", "port", "prefix", "forwarded")
+"""What --forwarded-fields can name: the X-Forwarded fields, and the one of RFC 7239."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProxySettings(Group):
+    """Proxies: what is believed of what they say about the client."""
+
+    headers: bool = option(
+        True,
+        "--proxy-headers",
+        "Believe what a trusted proxy says about the client, in the fields of --forwarded-fields.",
+        off="--no-proxy-headers",
+    )
+    trusted: str = option(
+        "127.0.0.1,::1",
+        "--forwarded-allow-ips",
+        "The proxies that are trusted: a list of addresses and networks such as 10.0.0.0/8, 'unix' for Unix sockets, or"
+        " '*' for everyone, which is right only where nobody but the proxy can connect.",
+        metavar="LIST",
+    )
+    fields: str = option(
+        "for,proto",
+        "--forwarded-fields",
+        "The fields that the proxy sets itself, whatever the client has sent: a list of for, proto, host, port and"
+        " prefix, which are X-Forwarded-For and so on, or forwarded (RFC 7239).",
+        metavar="LIST",
+    )
+    protocol: str = option(
+        "off",
+        "--proxy-protocol",
+        "Whether connections of --proxy-allow-ips begin with a PROXY header, version 1 or 2. With 'on' they must.",
+        choices=("off", "on"),
+    )
+    protocol_trusted: str = option(
+        "127.0.0.1,::1",
+        "--proxy-allow-ips",
+        "The proxies that send a PROXY header: a list as above. Other connections are served without one.",
+        metavar="LIST",
+    )
+
+    def __post_init__(self) -> None:
+        Group.__post_init__(self)
+        AllowList(self.trusted, "--forwarded-allow-ips")
+        AllowList(self.protocol_trusted, "--proxy-allow-ips")
+        for name in self.field_names:
+            if name not in FORWARDED_FIELDS:
+                raise SettingsError(f"--forwarded-fields: {name!r} is not one of {', '.join(FORWARDED_FIELDS)}")
+        if "forwarded" in self.field_names and self.field_names - {"forwarded", "prefix"}:
+            raise SettingsError(
+                "--forwarded-fields: forwarded excludes all others but prefix: a proxy sets one of them"
+            )
+
+    @property
+    def field_names(self) -> frozenset[str]:
+        """The names in --forwarded-fields."""
+        return frozenset(name for part in self.fields.split(",") if (name := part.strip().lower()))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -428,10 +550,10 @@ class StatusSettings(Group):
 class LogSettings(Group):
     """Logging: what is logged, and how."""
 
-    log_level: str = option(
-        "info",
+    log_level: str | None = option(
+        None,
         "--log-level",
-        "The least level that is logged.",
+        "The least level that is logged. The default is info, or what the file of --log-config says.",
         choices=("critical", "error", "warning", "info", "debug", "trace"),
     )
     access_log: bool = option(True, "--access-log", "Log every request.", off="--no-access-log")
@@ -478,13 +600,19 @@ class Settings:
     app: AppSettings = field(default_factory=AppSettings)
     bind: BindSettings = field(default_factory=BindSettings)
     processes: ProcessSettings = field(default_factory=ProcessSettings)
+    reload: ReloadSettings = field(default_factory=ReloadSettings)
     http: HttpSettings = field(default_factory=HttpSettings)
+    proxies: ProxySettings = field(default_factory=ProxySettings)
     timeouts: Timeouts = field(default_factory=Timeouts)
     requests: RequestLimits = field(default_factory=RequestLimits)
     connections: ConnectionLimits = field(default_factory=ConnectionLimits)
     recycling: Recycling = field(default_factory=Recycling)
     status: StatusSettings = field(default_factory=StatusSettings)
     logs: LogSettings = field(default_factory=LogSettings)
+
+    def __post_init__(self) -> None:
+        if self.reload.reload and self.processes.preload:
+            raise SettingsError("--reload and --preload exclude each other")
 
     @property
     def needs_supervisor(self) -> bool:
@@ -494,10 +622,23 @@ class Settings:
             self.processes.workers != 1
             or self.processes.preload
             or self.processes.hooks is not None
+            or self.reload.reload
             or recycling.max_requests is not None
             or recycling.memory_bytes is not None
             or recycling.lifetime_s is not None
         )
+
+    @property
+    def notes(self) -> list[str]:
+        """What to tell of options that have no meaning because of others."""
+        notes = []
+        default = BindSettings()
+        if self.bind.is_named and (self.bind.host, self.bind.port) != (default.host, default.port):
+            notes.append("--host and --port are not used: another address is named")
+        watched = self.reload.directories or self.reload.includes or self.reload.excludes
+        if watched and not self.reload.reload:
+            notes.append("what --reload-dir, --reload-include and --reload-exclude say is not used without --reload")
+        return notes
 
     @classmethod
     def from_options(cls, values: Mapping[str, Any]) -> Settings:

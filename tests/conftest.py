@@ -74,10 +74,13 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     return True
 
 
+_LOGGERS = (None, "fastserve", "fastserve.access", "uvicorn", "uvicorn.error", "uvicorn.access")
+
+
 @pytest.fixture
 def own_logging() -> Iterator[None]:
     """Put logging back as it was after a test that configures it."""
-    loggers = [logging.getLogger(name) for name in (None, "fastserve", "fastserve.access")]
+    loggers = [logging.getLogger(name) for name in _LOGGERS]
     before = [(logger.level, logger.propagate, logger.handlers[:], logger.filters[:]) for logger in loggers]
     trace_name = logging.getLevelName(5)
     yield

@@ -6,7 +6,15 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from fastserve.addresses import BindAddress, InheritedAddress, TcpAddress, UnixAddress, parse_bind
+from fastserve.addresses import (
+    AllowList,
+    BindAddress,
+    InheritedAddress,
+    TcpAddress,
+    UnixAddress,
+    describe_client,
+    parse_bind,
+)
 from fastserve.errors import SettingsError
 
 
@@ -83,3 +91,28 @@ def test_any_text_names_an_address_or_is_refused(text: str) -> None:
         assert text == f"unix:{address.path}"
     else:
         assert address.fd >= 0
+
+
+@pytest.mark.parametrize(
+    ("client", "text"),
+    [
+        pytest.param(("127.0.0.1", 5), "127.0.0.1:5", id="IP"),
+        pytest.param(("/run/client", None), "unix", id="named Unix socket"),
+        pytest.param(None, "unix", id="unnamed Unix socket"),
+    ],
+)
+def test_a_client_is_described_in_one_way(client: tuple[str, int | None] | None, text: str) -> None:
+    assert describe_client(client) == text
+
+
+def test_what_is_trusted_is_remembered_for_a_number_of_peers_only() -> None:
+    allowed = AllowList("192.0.2.0/24", "--flag")
+    for number in range(10_000):
+        assert not allowed.has(f"10.0.{number // 256}.{number % 256}")
+    assert allowed.has("192.0.2.7")
+    assert len(allowed._known) <= 4096
+
+
+@pytest.mark.parametrize("host", ["", "unknown", "192.0.2", "192.0.2.7/32"])
+def test_what_is_no_address_is_not_trusted(host: str) -> None:
+    assert not AllowList("192.0.2.7,unix", "--flag").has(host)

@@ -151,8 +151,16 @@ SAMPLES = {
     "--header": ("a: b", "c: d"),
     "--log-config": "log.json",
     "--affinity": "0,2-3",
+    "--forwarded-allow-ips": "10.0.0.0/8,unix",
+    "--forwarded-fields": "for,host",
+    "--proxy-allow-ips": "10.0.0.1",
     "--access-log-exclude": ("/health", "/ready"),
     "--access-log-sample": 0.5,
+    "--env-file": "mine.env",
+    "--loop": "rloop:new_event_loop",
+    "--reload-dir": ("a", "b"),
+    "--reload-include": ("*.html", "*.css"),
+    "--reload-exclude": ("a", "b*"),
 }
 
 
@@ -184,6 +192,7 @@ def test_every_option_can_be_given_everywhere(
     tmp_path: Path,
 ) -> None:
     (tmp_path / "log.json").write_text('{"version": 1, "disable_existing_loggers": false}')
+    (tmp_path / "mine.env").touch()
     value, key = sample(group, name, declared), option_name(declared)
     argv = ["main:app"]
     if place == "command line":
@@ -280,7 +289,11 @@ def test_a_variable_that_only_looks_like_an_option_does_not_hinder(
         (["a:app", "--limit-request-body", "-1"], "--limit-request-body: -1 is less than 0"),
         (["a:app", "--affinity", "x"], "--affinity: 'x' is not auto, off or a list such as 0,2,4-7"),
         (["a:app", "--ready-path", "x"], "--ready-path: 'x' does not begin with a slash"),
-        (["a:app", "--http", "x"], "Invalid value for '--http': 'x' is not one of 'auto', 'httptools', 'h11'."),
+        (
+            ["a:app", "--http", "x"],
+            "Invalid value for '--http': 'x' is not one of 'auto', 'httptools', 'h11'. In fastserve, requests are"
+            " read by fastserve itself, so there are no protocol classes to plug in; leave it out.",
+        ),
         (["a:app", "--bind", "x"], "--bind: 'x' is not HOST:PORT, [IPV6]:PORT, unix:PATH or fd://N"),
         (["a:app", "--bind", "unix:/a", "--port", "1"], "--bind and --host or --port exclude each other"),
         (["a:app", "--header", "x"], "--header: 'x' is not NAME:VALUE"),

@@ -15,7 +15,7 @@ PROJECT = Path(__file__).parent.parent
 PACKAGE = PROJECT / "fastserve"
 
 LAYERS: list[tuple[str, ...]] = [
-    ("cli", "__main__", "gunicorn", "demo"),
+    ("cli", "__main__", "gunicorn", "workers", "demo", "config", "server", "testing", "environment", "peers"),
     ("supervisor",),
     ("worker",),
     ("accel",),
@@ -55,7 +55,16 @@ WORLD = {
 
 ALLOWED: dict[tuple[str, str], str] = {
     ("fastserve.version", "imports fastserve.wire.http1.protocol"): "to tell whether the hot path is compiled",
+    ("fastserve", "imports fastserve.accel"): "when a program asks for it",
     ("fastserve.supervisor.master", "calls sys.exit"): "the end of a worker, after the fork",
+    ("fastserve", "imports fastserve.config"): "when a program asks for it",
+    ("fastserve", "imports fastserve.server"): "when a program asks for it",
+    ("fastserve.config", "calls SystemExit"): "how uvicorn.Config tells programs of a failure",
+    ("fastserve.server", "calls SystemExit"): "how uvicorn.Server tells programs of a failure",
+    ("fastserve.server", "calls sys.exit"): "how uvicorn.run ends programs",
+    ("fastserve.server", "calls os._exit"): "the end of a worker, which must not go on in the program",
+    ("fastserve.gunicorn", "calls sys.exit"): "how gunicorn is told that a worker cannot start",
+    ("fastserve.gunicorn", "calls SystemExit"): "ends what blocks an event loop, out of a signal handler",
 }
 """What breaks a rule, and why it may."""
 

@@ -20,6 +20,7 @@ from fastserve.settings import (
     LogSettings,
     Option,
     ProcessSettings,
+    ProxySettings,
     Recycling,
     RequestLimits,
     Settings,
@@ -97,7 +98,10 @@ def test_what_is_promised_by_default() -> None:
     assert settings.recycling == Recycling(max_requests=None, max_requests_jitter=0, memory_bytes=None, lifetime_s=None)
     assert settings.status == StatusSettings(ready_path=None, status_path=None)
     assert (settings.http.server_header, settings.http.date_header, settings.http.fields) == (True, True, [])
-    assert settings.logs == LogSettings(log_level="info", access_log=True, use_colors=None, log_config=None)
+    assert settings.proxies == ProxySettings(
+        headers=True, trusted="127.0.0.1,::1", fields="for,proto", protocol="off", protocol_trusted="127.0.0.1,::1"
+    )
+    assert settings.logs == LogSettings(log_level=None, access_log=True, use_colors=None, log_config=None)
     assert settings.app == AppSettings(app=None, factory=False, app_dir="", lifespan="auto", root_path="")
 
 
@@ -247,6 +251,30 @@ def test_a_size_is_a_number_of_bytes_or_has_a_unit(text: str, size: int) -> None
 )
 def test_what_is_no_size_is_none(text: str) -> None:
     assert parse_size(text) is None
+
+
+PROXIES = [
+    ({"trusted": "nginx"}, "--forwarded-allow-ips: 'nginx' is not an address, a network, 'unix' or '*'"),
+    ({"protocol_trusted": "10.0.0.1/8"}, "--proxy-allow-ips: '10.0.0.1/8' is not an address, a network"),
+    ({"fields": "for,by"}, "--forwarded-fields: 'by' is not one of for, proto, host, port, prefix, forwarded"),
+    ({"fields": "forwarded,for"}, "--forwarded-fields: forwarded excludes all others but prefix"),
+]
+
+
+@pytest.mark.parametrize(("values", "message"), PROXIES, ids=[next(iter(values.values())) for values, _ in PROXIES])
+def test_what_is_no_proxy_or_no_field_is_refused(values: dict[str, str], message: str) -> None:
+    with pytest.raises(SettingsError) as raised:
+        ProxySettings(**values)  # type: ignore[arg-type]
+    assert str(raised.value).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("fields", "names"),
+    [("", set()), (" FOR , proto,", {"for", "proto"}), ("forwarded,prefix", {"forwarded", "prefix"})],
+    ids=["none", "blanks and capitals", "RFC 7239"],
+)
+def test_the_fields_that_are_believed_are_a_list(fields: str, names: set[str]) -> None:
+    assert ProxySettings(fields=fields).field_names == names
 
 
 @pytest.mark.parametrize(("flag", "name"), [("--ready-path", "ready_path"), ("--status-path", "status_path")])

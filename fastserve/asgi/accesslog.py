@@ -18,6 +18,7 @@ from typing import Any, TextIO, TypeAlias
 
 import orjson
 
+from fastserve.addresses import describe_client
 from fastserve.asgi.exchange import Exchange
 from fastserve.logs import AccessFormatter, is_direct, parse_access_format, phrase
 from fastserve.settings import LogSettings
@@ -40,9 +41,15 @@ class AccessLog:
         self._loop = loop
         self._excluded = frozenset(path.encode() for path in settings.access_log_exclude)
         self._sample = settings.access_log_sample
+        self._format_text = settings.access_log_format
         self._format = _line_format(settings.access_log_format)
         self._stream: TextIO | None = _direct_stream(settings.access_log_format)
         self._lines: list[str] = []
+
+    def look_again(self) -> None:
+        """Go through the logging module from now on, if the application has changed the logger while it started."""
+        if _direct_stream(self._format_text) is None:
+            self._stream = None
 
     def observe(self, exchange: Exchange) -> None:
         """Log a request that has been answered, or that never will be."""
@@ -151,7 +158,7 @@ def _json_line(exchange: Exchange) -> str:
 def _client(exchange: Exchange) -> str:
     client = exchange.scope["client"]  # which the application may have set
     try:
-        return f"{client[0]}:{client[1]}" if client and client[1] is not None else "unix"
+        return describe_client(client)
     except (LookupError, TypeError):
         return "-"
 

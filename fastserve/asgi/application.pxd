@@ -1,7 +1,11 @@
+cimport cython
+
 from fastserve.asgi.exchange cimport Caller, Exchange
 from fastserve.asgi.scope cimport ScopeBuilder
 from fastserve.net.stream cimport Stream
 from fastserve.wire.events cimport RequestHead
+
+cdef object _Task, _call
 
 
 cdef class Application(Caller):
@@ -9,10 +13,12 @@ cdef class Application(Caller):
     cdef ScopeBuilder _scopes
     cdef Py_ssize_t _concurrency
     cdef list _observers
+    cdef dict _task_options
     cdef set _tasks, _cancelled
     cdef bint _starts_eagerly
     cdef readonly Py_ssize_t running
 
+    @cython.locals(exchange=Exchange)
     cpdef Exchange open_exchange(self, RequestHead head, Stream stream)
     cpdef returned(self, Exchange exchange, object result)
     cpdef failed(self, Exchange exchange, object error)

@@ -19,7 +19,9 @@ from fastserve.wire.events import RequestHead
 
 _log = logging.getLogger("fastserve")
 
+# Names of this module are found faster than imported ones, where both are compiled.
 _Task = asyncio.Task
+_call = call
 # A task that starts eagerly runs up to its first real wait at once; most requests are answered by then.
 _CAN_START_EAGERLY = sys.version_info >= (3, 12)
 
@@ -44,6 +46,7 @@ class Application(Caller):
         "_observers",
         "_scopes",
         "_starts_eagerly",
+        "_task_options",
         "_tasks",
         "running",
     )
@@ -65,28 +68,37 @@ class Application(Caller):
         self._concurrency = concurrency or sys.maxsize
         self._observers = list(observers)
         self._context = contextvars.copy_context()
+        self._task_options: dict[str, Any] = {"loop": loop, "eager_start": True}
         self._tasks: set[asyncio.Task[Any]] = set()  # those that have not ended at once
         self._cancelled: set[asyncio.Task[Any]] = set()
         self.running = 0
-        self._became_idle = asyncio.Event()
+        self._became_idle: asyncio.Event | None = None  # for those who wait for it
         self.refresh()
 
     def refresh(self) -> None:
         """Look whether the application has replaced the factory of tasks. The loop's tick calls this."""
         self._starts_eagerly = _CAN_START_EAGERLY and self._loop.get_task_factory() is None
 
+    @property
+    def tasks(self) -> set[asyncio.Task[Any]]:
+        """The calls that have not returned at once."""
+        return set(self._tasks)
+
     def open_exchange(self, head: RequestHead, stream: Stream) -> Exchange:
         """Return the exchange for a request."""
-        return Exchange(head, self._scopes.build(head, stream), stream, self)
+        exchange = Exchange.__new__(Exchange)
+        exchange.begin(head, self._scopes.build(head, stream), stream, self)
+        return exchange
 
     def call(self, exchange: Exchange) -> None:
         """Call the application for this exchange, in a task of its own."""
         app = self._app if self.running < self._concurrency else self._busy
         self.running += 1
-        coroutine = call(app, exchange.scope, exchange.receive, exchange.send, exchange, self)
+        coroutine = _call(app, exchange.scope, exchange.receive, exchange.send, exchange, self)
         context = self._context.copy()
         if self._starts_eagerly:
-            task = _Task(coroutine, loop=self._loop, context=context, eager_start=True)
+            self._task_options["context"] = context
+            task = _Task(coroutine, **self._task_options)
         else:
             task = self._loop.create_task(coroutine, context=context)
         if not task.done():
@@ -146,7 +158,7 @@ class Application(Caller):
             task = cast("asyncio.Task[Any]", asyncio.current_task(self._loop))
             self._tasks.discard(task)
             self._cancelled.discard(task)
-        if not self.running:
+        if not self.running and self._became_idle is not None:
             self._became_idle.set()
         if not exchange.is_done():
             self.response_sent(exchange)
@@ -157,6 +169,8 @@ class Application(Caller):
 
     def idle_event(self) -> asyncio.Event:
         """Return an event that is set when no call is running any more."""
+        if self._became_idle is None:
+            self._became_idle = asyncio.Event()
         self._became_idle.clear()
         return self._became_idle
 

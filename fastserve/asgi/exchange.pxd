@@ -1,8 +1,10 @@
 cimport cython
 
+from fastserve.asgi.awaitables cimport Received
 from fastserve.net.stream cimport Answering, Stream
 from fastserve.wire.events cimport RequestHead
 
+cdef object _SENT
 cdef int _AWAITING_START, _HEAD_HELD, _BODY, _DONE
 
 
@@ -21,10 +23,12 @@ cdef class Exchange(Answering):
     cdef bint _more_body, _body_is_taken, _connection_is_lost
     cdef readonly bint peer_is_gone
     cdef int _writing
-    cdef public object status, fields
-    cdef public object sent_bytes
-    cdef public object started_at
+    cdef public int status
+    cdef public object fields
+    cdef public unsigned long long sent_bytes
+    cdef public double started_at
 
+    cpdef begin(self, RequestHead head, object scope, Stream stream, Caller caller)
     cpdef bint is_done(self) except -1
     cdef _wake(self)
     cpdef object take_message(self)

@@ -27,6 +27,8 @@ from fastserve.errors import ClientDisconnected, InvalidMessage
 from fastserve.net.stream import Answering, Stream
 from fastserve.wire.events import Field, RequestHead
 
+# Names of this module are found faster than imported ones, where both are compiled.
+_SENT = SENT
 _ERROR_FIELDS = ((b"content-type", b"text/plain; charset=utf-8"),)
 _ERROR_BODY = b"Internal Server Error"
 
@@ -84,6 +86,10 @@ class Exchange(Answering):
     )
 
     def __init__(self, head: RequestHead, scope: Scope, stream: Stream, caller: Caller) -> None:
+        self.begin(head, scope, stream, caller)
+
+    def begin(self, head: RequestHead, scope: Scope, stream: Stream, caller: Caller) -> None:
+        """Be made: what `__init__` does, which takes longer to call when it is compiled."""
         self.head = head
         self.scope = scope
         self._stream = stream
@@ -201,25 +207,25 @@ class Exchange(Answering):
         self._stream.start_response(status, self.fields)
         self.status = status
         self._writing = _HEAD_HELD
-        return SENT
+        return _SENT
 
     def _send_body(self, message: Message) -> Awaitable[None]:
         if self._connection_is_lost:
             raise ClientDisconnected("the client disconnected")
-        # A look and an access are compiled to less than a call of get().
+        # A look, and an access, is compiled to less than a call of get().
         body = message["body"] if "body" in message else b""  # noqa: SIM401
-        if not isinstance(body, bytes):
+        last = not ("more_body" in message and message["more_body"])  # noqa: RUF019
+        if type(body) is not bytes:
             body = _copy(body)
-        last = not (message.get("more_body"))
         self._stream.send_body(body, last)
         self.sent_bytes += len(body)
         if last:
             self._writing = _DONE
             self._wake()
             self._caller.response_sent(self)
-            return SENT
+            return _SENT
         self._writing = _BODY
-        return SENT if self._stream.is_writable else self._stream.wait_writable()
+        return _SENT if self._stream.is_writable else self._stream.wait_writable()
 
     # When the application fails.
 
@@ -250,7 +256,7 @@ _STATES = {
 
 
 def _copy(body: object) -> bytes:
-    """Return the bytes of a body that may change after it was sent."""
-    if isinstance(body, bytearray | memoryview):
+    """Return the bytes of a body that may change after it was sent, or is of a type derived from bytes."""
+    if isinstance(body, bytes | bytearray | memoryview):
         return bytes(body)
     raise InvalidMessage(f"the body of 'http.response.body' must be bytes, not {type(body).__name__}")

@@ -9,7 +9,8 @@ from fastserve.asgi.exchange import Exchange
 LATENCY_BUCKETS = 24
 """Bucket i of the histogram counts requests that took less than 2**i * 64 microseconds; the last one, all others."""
 
-_FIRST_BUCKET_US = 64
+_FIRST_BUCKET_US = 64.0
+_LAST_BUCKET = LATENCY_BUCKETS - 1
 
 
 class Metrics:
@@ -32,6 +33,11 @@ class Metrics:
         self.requests += 1
         self.sent_bytes += exchange.sent_bytes
         self.status[exchange.status // 100] += 1
-        took_us = int((perf_counter() - exchange.started_at) * 1e6)
-        bucket = (took_us // _FIRST_BUCKET_US).bit_length()
-        self.latency[min(bucket, LATENCY_BUCKETS - 1)] += 1
+        now = perf_counter()
+        took_us = (now - exchange.started_at) * 1e6
+        bucket = 0
+        bound_us = _FIRST_BUCKET_US
+        while took_us >= bound_us and bucket < _LAST_BUCKET:
+            bound_us *= 2
+            bucket += 1
+        self.latency[bucket] += 1

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import quote, unquote_to_bytes
 
+from fastserve.asgi.forwarded import ForwardedFields
 from fastserve.net.stream import Stream
-from fastserve.wire.events import RequestHead
+from fastserve.wire.events import Field, RequestHead
 
 ASGI_VERSION = "3.0"
 HTTP_SPEC_VERSION = "2.4"
@@ -32,16 +33,28 @@ class ScopeBuilder:
     """Makes scopes; one for each worker.
 
     root_path: what a proxy in front has cut off each path, without a slash at its end. `path` and `raw_path` include
-    it, as the specification asks. state: the lifespan state, copied into each scope; None when there is no lifespan.
+    it, as the specification asks. forwarded: what puts in what proxies say; None when they are not asked. state: the
+    lifespan state, copied into each scope; None when there is no lifespan.
     """
 
-    __slots__ = ("_constants", "_raw_root_path", "_root_path", "state")
+    __slots__ = ("_forwarded", "_forwarded_names", "_raw_root_path", "_root_path", "_usual", "state")
 
-    def __init__(self, root_path: str) -> None:
+    def __init__(self, root_path: str, forwarded: ForwardedFields | None = None) -> None:
+        self._forwarded = forwarded
+        self._forwarded_names = forwarded.names if forwarded is not None else frozenset()
         self._root_path = root_path.rstrip("/")
         self._raw_root_path = quote(self._root_path).encode("ascii")
-        # A copy of a dictionary that has all keys already is made faster than one with the same keys anew.
-        self._constants: dict[str, Any] = {**dict.fromkeys(_KEYS), "type": "http", "root_path": self._root_path}
+        # A copy of a dictionary that has all keys already is made faster than one with the same keys anew, and what
+        # most requests have need not be set again.
+        self._usual: dict[str, Any] = {
+            **dict.fromkeys(_KEYS),
+            "type": "http",
+            "http_version": "1.1",
+            "scheme": "http",
+            "method": "GET",
+            "query_string": b"",
+            "root_path": self._root_path,
+        }
         self.state: dict[str, Any] | None = None
 
     def build(self, head: RequestHead, stream: Stream) -> dict[str, Any]:
@@ -51,20 +64,39 @@ class ScopeBuilder:
         if self._root_path and raw_path != b"*":
             path = self._root_path + path
             raw_path = self._raw_root_path + raw_path
-        scope = self._constants.copy()
+        scope = self._usual.copy()
         scope["asgi"] = _ASGI.copy()
-        scope["http_version"] = head.http_version
         scope["server"] = stream.server
         scope["client"] = stream.client
-        scope["scheme"] = stream.scheme
-        scope["method"] = head.method
         scope["path"] = path
         scope["raw_path"] = raw_path
-        scope["query_string"] = head.query
         scope["headers"] = head.fields
+        if head.http_version != "1.1":
+            scope["http_version"] = head.http_version
+        if stream.scheme != "http":
+            scope["scheme"] = stream.scheme
+        if head.method != "GET":
+            scope["method"] = head.method
+        if head.query:
+            scope["query_string"] = head.query
         if self.state is not None:
             scope["state"] = self.state.copy()
+        if self._forwarded is not None and _has_any(head.fields, self._forwarded_names):
+            self._forwarded.apply(scope)
         return scope
+
+
+_F, _X = b"fx"  # what the names of forwarded fields begin with
+
+
+def _has_any(fields: list[Field], names: frozenset[bytes]) -> bool:
+    """Tell whether there is a field of these names, which begin with "f" or "x"."""
+    for field in fields:
+        name = field[0]
+        first = name[0]
+        if first in (_F, _X) and name in names:
+            return True
+    return False
 
 
 def decode_path(raw_path: bytes) -> str:

@@ -45,7 +45,7 @@ cdef class Connection(Stream):
     cdef _resume_reading(self)
     cpdef pass_deadline(self)
     @cython.locals(parts=list)
-    cpdef send_body(self, object body, bint last)
+    cpdef send_body(self, bytes body, bint last)
     @cython.locals(wire=Http1)
     cdef bint _must_close(self, bint last) except -1
     cdef _end_response(self)

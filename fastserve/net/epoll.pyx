@@ -282,13 +282,15 @@ cdef class Poller:
         cdef epoll_event events[MOST_EVENTS]
         cdef Transport transport
         cdef uint64_t key
+        cdef Py_ssize_t fd
         cdef int index
         cdef int count = epoll_wait(self._fd, events, MOST_EVENTS, 0)
         for index in range(count):
             key = events[index].data.u64
-            if <Py_ssize_t>(key & 0xFFFFFFFF) >= len(self._transports):
+            fd = key & 0xFFFFFFFF
+            if fd >= len(self._transports):
                 return  # closed by one of them
-            transport = self._transports[key & 0xFFFFFFFF]
+            transport = self._transports[fd]
             # It may have been lost since epoll_wait(), and another one may have its descriptor.
             if transport is not None and transport._generation == key >> 32:
                 transport._take(events[index].events)

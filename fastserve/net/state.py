@@ -16,6 +16,7 @@ from fastserve.wire.http1.protocol import Http1
 
 if TYPE_CHECKING:
     from fastserve.net.connection import Connection
+    from fastserve.net.introduction import Introduction
 
 
 class ServerState:
@@ -63,7 +64,7 @@ class ServerState:
         self.log_refusal = log_refusal
         self.keeps_connections = keeps_connections
         self.idle_s = timeouts.keep_alive_s
-        self.connections: set[Connection] = set()
+        self.connections: set[Connection | Introduction] = set()
         self.coming = 0
         self._space_waiters: list[Callable[[], None]] = []
 
@@ -80,12 +81,12 @@ class ServerState:
         """Call back as soon as a connection has closed."""
         self._space_waiters.append(callback)
 
-    def add(self, connection: Connection) -> None:
+    def add(self, connection: Connection | Introduction) -> None:
         """Take note that a connection that was coming has a transport."""
         self.coming -= 1
         self.connections.add(connection)
 
-    def remove(self, connection: Connection) -> None:
+    def remove(self, connection: Connection | Introduction) -> None:
         """Forget a connection that has closed."""
         self.connections.discard(connection)
         self.deadlines.forget(connection)

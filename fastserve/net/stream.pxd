@@ -15,7 +15,7 @@ cdef class Stream(Watched):
     cdef public bint is_writable
 
     cpdef start_response(self, object status, object fields)
-    cpdef send_body(self, object body, bint last)
+    cpdef send_body(self, bytes body, bint last)
     cpdef object wait_writable(self)
     cpdef ask_for_body(self)
     cpdef resume_reading(self)

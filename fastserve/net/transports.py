@@ -8,7 +8,9 @@ import socket
 from collections.abc import Callable
 from typing import Protocol, TypeAlias, cast
 
+from fastserve.addresses import AllowList
 from fastserve.net.connection import Connection
+from fastserve.net.introduction import Introduction
 from fastserve.net.state import ServerState
 
 _log = logging.getLogger("fastserve")
@@ -99,12 +101,16 @@ def new_transports(
     return new_native(loop, new_protocol)
 
 
-def transports_for(state: ServerState) -> Transports:
-    """Return transports for the connections of a worker."""
+def transports_for(state: ServerState, introducers: AllowList | None = None) -> Transports:
+    """Return transports for the connections of a worker.
+
+    introducers: the peers that send a PROXY header; None when nobody does.
+    """
 
     def new_connection() -> asyncio.BaseProtocol:
         state.coming += 1
-        return cast(asyncio.BaseProtocol, Connection(state))  # which it is without deriving from it
+        protocol = Connection(state) if introducers is None else Introduction(state, introducers)
+        return cast(asyncio.BaseProtocol, protocol)  # which it is without deriving from it
 
     def forget_connection() -> None:
         state.coming -= 1

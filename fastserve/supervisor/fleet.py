@@ -9,6 +9,8 @@ first one told to stop. One slot at a time.
     a worker is to be replaced                                    a successor first; if that does not become ready, the
                                                                   worker stays, and a reload is given up
     a worker's event loop is silent                               told in time, then ended and replaced
+
+In development, a worker that does not start waits for the next reload, and one that is replaced ends quickly.
 """
 
 from __future__ import annotations
@@ -208,10 +210,11 @@ class _Slot:
 
 
 class Fleet:
-    """size: how many workers there should be."""
+    """size: how many workers there should be. in_development: whether files change while the server runs."""
 
-    def __init__(self, size: int, times: FleetTimes) -> None:
+    def __init__(self, size: int, times: FleetTimes, *, in_development: bool = False) -> None:
         self._times = times
+        self._in_development = in_development
         self._slots = [_Slot(number) for number in range(size)]
         self._was_ready = False
         self._is_paused = False
@@ -275,7 +278,7 @@ class Fleet:
             self._replacing = None
         # One that was started before the last reload may have the old code: then it is its turn again.
         reason = None if worker.is_outdated else self._to_replace.pop(slot.number, None)
-        if reason == RELOAD and RELOAD not in self._to_replace.values():
+        if reason == RELOAD and RELOAD not in self._to_replace.values() and not self._in_development:
             self._pending.append(Tell("All workers have been replaced."))
         if predecessor is not None:
             self._drain(predecessor, now)
@@ -309,6 +312,9 @@ class Fleet:
         return worker
 
     def _failed_to_boot(self, slot: _Slot, worker: Worker, status: int, now: float) -> None:
+        if self._in_development:
+            self._wait_for_reload(slot)
+            return
         if not self._was_ready:
             self._pending.append(Tell("No worker could be started. Exiting.", is_error=True))
             self._status = status if status in (STARTUP_FAILED, APP_NOT_LOADED) else STARTUP_FAILED
@@ -324,6 +330,13 @@ class Fleet:
             else:
                 text = f"Worker {slot.number} could not be replaced. It goes on, and is replaced later."
             self._pending.append(Tell(text, is_error=True))
+
+    def _wait_for_reload(self, slot: _Slot) -> None:
+        slot.retry_at = math.inf
+        self._replacing = None
+        self._to_replace.clear()
+        goes_on = ", and serves as it was" if slot.find(State.READY) is not None else ""
+        self._pending.append(Tell(f"The application did not start. Fastserve waits for the next change{goes_on}."))
 
     def could_not_spawn(self, slot: int, now: float) -> None:
         """Take note that no process could be made."""
@@ -416,8 +429,9 @@ class Fleet:
             if worker.state is State.BOOTING and worker.slot == self._replacing:
                 self._replacing = None  # It is no successor any more.
             worker.state, worker.since = State.DRAINING, now
-            worker.kill_at = min(worker.kill_at, now + self._times.stop_s)
-            self._pending.append(Stop(worker.pid))
+            is_urgent = self._in_development and not self.is_stopping
+            worker.kill_at = min(worker.kill_at, now + (self._times.quick_s if is_urgent else self._times.stop_s))
+            self._pending.append(Quit(worker.pid) if is_urgent else Stop(worker.pid))
 
     # What is to be done.
 
@@ -469,11 +483,16 @@ class Fleet:
 
     def _abort(self, worker: Worker, reason: str, now: float) -> None:
         worker.failure = reason
-        worker.kill_at = now + _ABORT_S
-        self._pending.append(Abort(worker.pid, reason))
+        if worker.is_silent:  # Its stack has been shown.
+            self._pending.append(Kill(worker.pid, reason))
+        else:
+            worker.kill_at = now + _ABORT_S
+            self._pending.append(Abort(worker.pid, reason))
 
     def _plan_slots(self, now: float) -> None:
         for slot in list(self._slots):
+            if self._in_development:
+                self._give_up_outdated(slot, now)
             if slot.is_retired or self._is_paused:
                 for worker in slot.workers:
                     self._drain(worker, now)
@@ -482,6 +501,12 @@ class Fleet:
                     self._pending.append(CloseSlot(slot.number))
             elif not any(worker.state is not State.DRAINING for worker in slot.workers) and slot.retry_at <= now:
                 self._pending.append(Spawn(slot.number))
+
+    def _give_up_outdated(self, slot: _Slot, now: float) -> None:
+        """End what is starting with files that have changed since."""
+        for worker in slot.workers:
+            if worker.state is State.BOOTING and worker.is_outdated:
+                self._drain(worker, now)
 
     def _plan_replacement(self, now: float) -> None:
         if self._replacing is not None or self._is_paused:

@@ -296,6 +296,22 @@ class ListeningSockets:
             opened.close()
 
 
+def bind_one(address: BindAddress, backlog: int) -> tuple[socket.socket, str]:
+    """Return a socket that is bound to an address, the first one of a host, and where it can be reached.
+
+    Raises:
+        BindError: the address cannot be bound.
+    """
+    if isinstance(address, UnixAddress):
+        return _open_unix(address.path, backlog), f"unix:{address.path}"
+    if not isinstance(address, TcpAddress):
+        sock = _open_inherited(address.fd)
+        return sock, _url(sock)
+    family, host = next(_resolve(address))
+    sock = _bind_tcp(family, host, address.port)
+    return sock, f"http://{authority(address.host or host, sock.getsockname()[1])}"
+
+
 def _with_keys(addresses: Iterable[BindAddress]) -> Iterator[tuple[str, BindAddress]]:
     """Yield the addresses, each with a key of its own: one with port 0 may be there several times."""
     counts: Counter[BindAddress] = Counter()

@@ -47,6 +47,7 @@ from fastserve.supervisor.fleet import (
 from fastserve.supervisor.hooks import Hooks
 from fastserve.supervisor.listeners import ListeningSockets
 from fastserve.supervisor.process import WorkerProcess, describe_end
+from fastserve.supervisor.reload import Watcher
 from fastserve.supervisor.systemd import Notifier
 from fastserve.supervisor.upgrade import Heir, Inheritance
 from fastserve.worker.owner import Parent, announce
@@ -72,6 +73,7 @@ class Master:
 
     load: returns the application; called in each worker. on_ready: called when all workers serve, at first and after a
     reload. inheritance: what another server has given to this one. new_heir: starts a server to replace this one.
+    watcher: of files, in development.
     """
 
     def __init__(
@@ -86,6 +88,7 @@ class Master:
         on_ready: Callable[[], None],
         inheritance: Inheritance | None,
         new_heir: Callable[[], Heir],
+        watcher: Watcher | None = None,
     ) -> None:
         self._settings = settings
         self._plan = plan
@@ -96,14 +99,16 @@ class Master:
         self._on_ready = on_ready
         self._inheritance = inheritance
         self._new_heir = new_heir
+        self._watcher = watcher
         self._pid = os.getpid()
         self._scoreboard = Scoreboard(_MOST_WORKERS)
-        self._fleet = Fleet(plan.workers, _fleet_times(settings))
+        self._fleet = Fleet(plan.workers, _fleet_times(settings), in_development=watcher is not None)
         self._workers: dict[int, WorkerProcess] = {}
         self._failures_told: set[str] = set()
         self._heir: Heir | None = None
         self._steered: frozenset[int] = frozenset()
         self._owes_ready = True
+        self._owes_announcement = True
         self._holds_sockets = True
         self._is_succeeded = False
         self._status: int | None = None
@@ -134,8 +139,11 @@ class Master:
         self._sockets.listen()
         for slot in range(self._plan.workers):
             self._sockets.add_slot(slot)
-        announce(self._sockets.urls)
-        _log.info("Started parent process [%d]", self._pid)
+        if self._watcher is not None:
+            _log.info("Will watch for changes in these directories: %s", self._watcher.directories)
+            _log.info("Started reloader process [%d] using %s", self._pid, self._watcher.name)
+        else:
+            _log.info("Started parent process [%d]", self._pid)
         _set_title("fastserve")
         self._selector = selectors.DefaultSelector()
         self._wakeup, self._wakeup_end = socket.socketpair()
@@ -145,7 +153,7 @@ class Master:
                 for action in self._fleet.plan(time.monotonic()):
                     self._act(action)
                 if self._status is not None:
-                    _log.info("Stopping parent process [%d]", self._pid)
+                    _log.info("Stopping %s process [%d]", "reloader" if self._watcher else "parent", self._pid)
                     return self._status
                 self._settle()
                 self._wait()
@@ -161,6 +169,8 @@ class Master:
         self._selector.register(self._wakeup, selectors.EVENT_READ, self._take_signals)
         if self._inheritance is not None:
             self._selector.register(self._inheritance.channel, selectors.EVENT_READ, self._look_at_predecessor)
+        if self._watcher is not None:
+            self._selector.register(self._watcher, selectors.EVENT_READ, self._look_at_changes)
         return {number: signal.signal(number, _do_nothing) for number in self._handle_signal}
 
     def _release(self, handlers: dict[int, Any]) -> None:
@@ -176,10 +186,13 @@ class Master:
         self._selector.close()
         self._wakeup.close()
         self._wakeup_end.close()
+        self._notifier.close()
         if self._inheritance is not None:
             self._inheritance.channel.close()
         if self._heir is not None:
             self._heir.close()
+        if self._watcher is not None:
+            self._watcher.close_in_child()
 
     # Waiting for something to happen.
 
@@ -250,6 +263,9 @@ class Master:
 
     def _worker_is_ready(self, process: WorkerProcess) -> None:
         self._failures_told.clear()
+        if self._owes_announcement:
+            self._owes_announcement = False
+            announce(self._sockets.urls)
         self._fleet.became_ready(process.pid, time.monotonic())
         self._hooks.call("worker_ready", process.slot, process.pid)
 
@@ -323,6 +339,21 @@ class Master:
         self._owes_ready = True
         self._notifier.reloading()
         self._fleet.reload()
+
+    def _look_at_changes(self) -> None:
+        assert self._watcher is not None
+        try:
+            paths = self._watcher.changes()
+        except EOFError:
+            self._selector.unregister(self._watcher)
+            if not self._fleet.is_stopping:
+                _log.error("Files are not watched any more. SIGHUP replaces the worker.")
+            return
+        if paths and not self._fleet.is_stopping:
+            shown = ", ".join(f"'{path}'" for path in paths)
+            _log.warning("%s detected changes in %s. Reloading...", self._watcher.name, shown)
+            self._failures_told.clear()
+            self._fleet.reload()
 
     def _resize(self, name: str, change: int) -> None:
         _log.info("Received %s, one worker %s.", name, "more" if change > 0 else "less")
@@ -454,14 +485,14 @@ class Master:
         try:
             record = self._scoreboard.reserve(slot, now)
         except LookupError as error:
-            _log.error("Cannot start a worker: %s", error)
-            self._fleet.could_not_spawn(slot, now)
+            self._could_not_spawn(slot, str(error))
             return
         self._hooks.call("pre_fork", slot)
         try:
             channel, theirs = socket.socketpair()
         except OSError as error:
-            self._could_not_spawn(slot, record, error)
+            record.clear()
+            self._could_not_spawn(slot, error.strerror)
             return
         sys.stdout.flush()
         sys.stderr.flush()
@@ -473,7 +504,8 @@ class Master:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, self._handle_signal)
             channel.close()
             theirs.close()
-            self._could_not_spawn(slot, record, error)
+            record.clear()
+            self._could_not_spawn(slot, error.strerror)
             return
         if pid == 0:
             channel.close()
@@ -486,9 +518,8 @@ class Master:
         self._selector.register(channel, selectors.EVENT_READ, lambda: self._listen_to(process))
         self._fleet.spawned(slot, pid, now)
 
-    def _could_not_spawn(self, slot: int, record: Record, error: OSError) -> None:
-        _log.error("Cannot start a worker: %s", error.strerror)
-        record.clear()
+    def _could_not_spawn(self, slot: int, reason: str | None) -> None:
+        _log.error("Cannot start a worker: %s", reason)
         self._fleet.could_not_spawn(slot, time.monotonic())
 
     def _work(self, slot: int, channel: socket.socket, record: Record) -> int:

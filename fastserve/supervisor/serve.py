@@ -18,11 +18,12 @@ from fastserve.supervisor.hooks import load_hooks
 from fastserve.supervisor.listeners import ListeningSockets
 from fastserve.supervisor.master import Master
 from fastserve.supervisor.pidfile import PidFile
+from fastserve.supervisor.reload import Watcher
 from fastserve.supervisor.systemd import Notifier, listen_fds
 from fastserve.supervisor.upgrade import Heir, Inheritance, inherit
 from fastserve.version import VERSION, build, interpreter
 from fastserve.wire.http1.parsers import describe_parser
-from fastserve.worker.apploader import load_app, put_first_on_path
+from fastserve.worker.apploader import forget_modules, load_app, put_first_on_path
 from fastserve.worker.loops import loop_name
 from fastserve.worker.owner import Person
 from fastserve.worker.scoreboard import Scoreboard
@@ -32,8 +33,10 @@ from fastserve.worker.worker import run_worker
 _log = logging.getLogger("fastserve")
 
 
-def serve(settings: Settings) -> int:
+def serve(settings: Settings, *, before_load: Callable[[], None] = lambda: None) -> int:
     """Serve until a signal ends the server, and return its exit status.
+
+    before_load: called in each worker that was forked, before the application is loaded.
 
     Raises:
         StartupError: an address cannot be listened on, or what the options name cannot be loaded or written.
@@ -43,14 +46,14 @@ def serve(settings: Settings) -> int:
     notifier = Notifier(os.environ)
     inheritance = inherit(os.environ)
     fds = inheritance.listen_fds if inheritance is not None else listen_fds(os.environ)
-    if fds and not settings.bind.bind:
+    if fds and not settings.bind.is_named:
         bind = BindSettings(bind=tuple(f"fd://{fd}" for fd in fds), backlog=settings.bind.backlog)
         settings = replace(settings, bind=bind)
     with contextlib.ExitStack() as stack:
         take_pid_file = _hold_pid_file(stack, settings, inheritance)
         if inheritance is None and not settings.needs_supervisor:
             return _serve_alone(settings, notifier)
-        return _supervise(settings, notifier, inheritance, fds, folder, take_pid_file)
+        return _supervise(settings, notifier, inheritance, fds, folder, take_pid_file, before_load)
 
 
 def _hold_pid_file(
@@ -90,7 +93,7 @@ class _Operator(Person):
 
 def _serve_alone(settings: Settings, notifier: Notifier) -> int:
     _announce(settings, "1 worker")
-    place = _only_place() if settings.status.is_wanted else None
+    place = only_place() if settings.status.is_wanted else None
     sockets = ListeningSockets(settings.bind, settings.processes.balance)
     try:
         return run_worker(
@@ -104,7 +107,8 @@ def _serve_alone(settings: Settings, notifier: Notifier) -> int:
         sockets.close()
 
 
-def _only_place() -> Place:
+def only_place() -> Place:
+    """Return the place of a worker that is alone."""
     scoreboard = Scoreboard(1)
     record = scoreboard.reserve(0, time.monotonic())
     record.claim()
@@ -118,21 +122,27 @@ def _supervise(
     fds: list[int],
     folder: str,
     take_pid_file: Callable[[], None],
+    before_load: Callable[[], None],
 ) -> int:
+    if settings.reload.reload and settings.processes.workers != 1:
+        _log.warning('"workers" flag is ignored when reloading is enabled.')
+        settings = replace(settings, processes=replace(settings.processes, workers=1))
     plan = plan_workers(settings.processes)
     _announce(settings, _describe(plan))
     pid = os.getpid()
-    put_first_on_path(settings.app.app_dir)
+    if settings.app.app_dir is not None:
+        put_first_on_path(settings.app.app_dir)
     hooks = load_hooks(settings.processes.hooks)
     inherited = inheritance.addresses if inheritance is not None else None
     sockets = ListeningSockets(settings.bind, settings.processes.balance, inherited)
+    watcher: Watcher | None = None
     try:
-        load = _preload(settings) if settings.processes.preload else lambda: load_app(settings.app)
+        watcher = Watcher(settings.reload) if settings.reload.reload else None
         master = Master(
             settings,
             plan,
             sockets,
-            load=load,
+            load=_loader(settings, watcher, before_load),
             hooks=hooks,
             notifier=notifier,
             on_ready=take_pid_file,
@@ -140,19 +150,37 @@ def _supervise(
             new_heir=lambda: Heir(
                 sockets.describe(), sockets.fds(), listen_fds=fds, environment=notifier.environment, folder=folder
             ),
+            watcher=watcher,
         )
         return master.run()
     finally:
         if os.getpid() == pid:  # A worker leaves this way too.
             sockets.close()
+            if watcher is not None:
+                watcher.close()
 
 
-def _preload(settings: Settings) -> Callable[[], ASGIApp]:
-    """Import the application now; return what returns it in each worker."""
+def _loader(settings: Settings, watcher: Watcher | None, before_load: Callable[[], None]) -> Callable[[], ASGIApp]:
+    """Return what returns the application in each worker."""
+    preloaded = _preload(settings) if settings.processes.preload else None
+
+    def load() -> ASGIApp:
+        before_load()
+        if preloaded is not None:
+            return preloaded
+        if watcher is not None:
+            forget_modules(watcher.directories)
+        return load_app(settings.app)
+
+    return load
+
+
+def _preload(settings: Settings) -> ASGIApp:
+    """Import the application now, for all workers."""
     app = load_app(settings.app)
     gc.collect()
     gc.freeze()  # So that a collection in a worker does not write to the pages that it shares with the others.
-    return lambda: app
+    return app
 
 
 def _announce(settings: Settings, workers: str) -> None:

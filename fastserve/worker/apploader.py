@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import logging
 import os
 import sys
+import sysconfig
 import traceback
+from collections.abc import Collection
 from functools import reduce
 from types import ModuleType
 from typing import Any, cast
@@ -14,6 +17,8 @@ from typing import Any, cast
 from fastserve.asgi.types import ASGIApp
 from fastserve.errors import AppLoadError
 from fastserve.settings import AppSettings
+
+_log = logging.getLogger("fastserve")
 
 
 def load_app(settings: AppSettings) -> ASGIApp:
@@ -24,13 +29,29 @@ def load_app(settings: AppSettings) -> ASGIApp:
     """
     if settings.app is None:
         raise AppLoadError("no application is named")
-    put_first_on_path(settings.app_dir)
-    found = import_from_string(settings.app)
-    app = _make(found, settings.app) if settings.factory else found
+    if settings.app_dir is not None:
+        put_first_on_path(settings.app_dir)
+    return check_app(import_from_string(settings.app), settings.app, factory=settings.factory)
+
+
+def check_app(app: Any, name: str, *, factory: bool) -> ASGIApp:
+    """Return the application that this is, or makes. name: to say what is wrong with.
+
+    Raises:
+        AppLoadError: it cannot be made, or is not an ASGI application.
+    """
+    if factory:
+        app = _make(app, name)
+    elif _is_factory(app):
+        _log.warning("ASGI app factory detected. Using it, but please consider setting the --factory flag explicitly.")
+        app = _make(app, name)
     if not callable(app):
-        raise AppLoadError(f'"{settings.app}" is not callable: {app!r}')
-    if not settings.factory and _is_factory(app):
-        raise AppLoadError(f'"{settings.app}" takes no arguments, so it is not an application. Is it a --factory?')
+        raise AppLoadError(f'"{name}" is not callable: {app!r}')
+    if _is_wsgi(app):
+        raise AppLoadError(
+            f'"{name}" is a WSGI application, and fastserve serves ASGI: wrap it, for example with'
+            " a2wsgi.WSGIMiddleware"
+        )
     return cast(ASGIApp, app)
 
 
@@ -41,6 +62,21 @@ def put_first_on_path(folder: str) -> None:
         sys.path.insert(0, path)
 
 
+def forget_modules(folders: Collection[str]) -> None:
+    """Have modules of these folders imported anew: a program may have imported them before it was the server's parent.
+
+    Those of a Python environment in there stay, as do extension modules, which cannot be imported twice.
+    """
+    libraries = tuple(f"{sysconfig.get_path(name)}{os.sep}" for name in ("stdlib", "platstdlib", "purelib", "platlib"))
+    inside = tuple(f"{folder}{os.sep}" for folder in folders)
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None) or ""
+        is_ours = name == "__main__" or name.partition(".")[0] == "fastserve"
+        if file.startswith(inside) and file.endswith(".py") and not file.startswith(libraries) and not is_ours:
+            del sys.modules[name]
+    importlib.invalidate_caches()
+
+
 def import_from_string(name: str) -> Any:
     """Return what `module:attribute[.attribute]` names.
 
@@ -49,12 +85,47 @@ def import_from_string(name: str) -> Any:
     """
     module_name, _, attributes = name.partition(":")
     if not module_name or not attributes:
-        raise AppLoadError(f'"{name}" is not of the form "module:attribute", for example "main:app"')
+        hint = f'; is it "{_guess(name)}"?' if module_name else ', for example "main:app"'
+        raise AppLoadError(f'"{name}" is not of the form "module:attribute"{hint}')
+    if "/" in module_name or module_name.endswith(".py"):
+        raise AppLoadError(f'"{name}" names a file, not a module; is it "{_guess(name)}"?')
     module = import_module(module_name)
     try:
         return reduce(getattr, attributes.split("."), module)
     except AttributeError:
-        raise AppLoadError(f'module "{module_name}" has no attribute "{attributes}"') from None
+        found = [name for name, value in vars(module).items() if _looks_like_app(value)]
+        hint = f'; is it "{module_name}:{found[0]}"?' if found else ""
+        raise AppLoadError(f'module "{module_name}" has no attribute "{attributes}"{hint}') from None
+
+
+def _guess(name: str) -> str:
+    """Return what someone may have meant who has named a file, or only a module."""
+    path, _, attributes = name.partition(":")
+    return f"{path.removesuffix('.py').strip('./').replace('/', '.')}:{attributes or 'app'}"
+
+
+def _looks_like_app(value: Any) -> bool:
+    """Tell whether this is an ASGI application as frameworks make them: a coroutine function of three arguments."""
+    if inspect.isclass(value):
+        return False
+    function = value if inspect.isfunction(value) else type(value).__call__ if callable(value) else None
+    return inspect.iscoroutinefunction(function) and _parameters(value) == 3
+
+
+def _is_wsgi(app: Any) -> bool:
+    """Tell whether this takes two arguments that are called as those of WSGI are (PEP 3333)."""
+    try:
+        names = list(inspect.signature(app).parameters)
+    except (TypeError, ValueError):
+        return False
+    return len(names) == 2 and names[0].startswith("env") and names[1].startswith("start")
+
+
+def _parameters(value: Any) -> int:
+    try:
+        return len(inspect.signature(value).parameters)
+    except (TypeError, ValueError):
+        return 0
 
 
 def import_module(name: str) -> ModuleType:

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import cast
 
-from fastserve.errors import SettingsError
+from fastserve.errors import AppLoadError, SettingsError
+from fastserve.worker.apploader import import_from_string
 
 
 def loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
     """Return what makes the event loop for a value of `--loop`.
 
     Raises:
-        SettingsError: uvloop is asked for and not installed.
+        SettingsError: uvloop is asked for and not installed, or there is nothing of the name.
     """
-    if name == "asyncio":
+    if name in ("asyncio", "none"):
         return asyncio.new_event_loop
+    if ":" in name:
+        return _import_factory(name)
+    if name == "zuvloop":
+        return _import_factory("zuvloop:new_event_loop")
     try:
         import uvloop
     except ImportError:
@@ -27,4 +33,14 @@ def loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
 
 def loop_name(name: str) -> str:
     """Return the name of the event loop that a value of `--loop` stands for."""
+    if ":" in name or name == "zuvloop":
+        return name
     return "asyncio" if loop_factory(name) is asyncio.new_event_loop else "uvloop"
+
+
+def _import_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
+    try:
+        factory = import_from_string(name)
+    except AppLoadError as error:
+        raise SettingsError(f"--loop: {error}") from None
+    return cast("Callable[[], asyncio.AbstractEventLoop]", factory)

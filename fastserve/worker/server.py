@@ -9,25 +9,28 @@ import os
 import random
 import socket
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fastserve.addresses import socket_authority
+from fastserve.accel import accelerate
+from fastserve.addresses import AllowList, describe_client, socket_authority
 from fastserve.asgi.accesslog import open_access_log
 from fastserve.asgi.application import Application
 from fastserve.asgi.calling import too_busy
 from fastserve.asgi.exchange import Exchange
+from fastserve.asgi.forwarded import ForwardedFields
 from fastserve.asgi.metrics import Metrics
 from fastserve.asgi.scope import ScopeBuilder
 from fastserve.asgi.types import ASGIApp
 from fastserve.errors import BindError, ProtocolViolation
+from fastserve.logs import adopt_uvicorn_loggers
 from fastserve.net.deadlines import TICK_S, Deadlines
 from fastserve.net.listener import Listener
 from fastserve.net.state import ServerState
 from fastserve.net.stream import Address
 from fastserve.net.transports import transports_for
-from fastserve.settings import Settings
+from fastserve.settings import ProxySettings, Settings
 from fastserve.wire.http1.parsers import fields_parser, head_reader
 from fastserve.wire.http1.protocol import Http1
 from fastserve.wire.http1.response import ResponseDefaults
@@ -78,7 +81,7 @@ class Server:
     """Serves an application on listening sockets, in the running event loop.
 
     on_ready: called once, as soon as connections are accepted. on_worn: called once, with the reason, when the worker
-    should be replaced.
+    should be replaced. observers: called with each request that is answered, or never will be.
     """
 
     def __init__(
@@ -90,6 +93,7 @@ class Server:
         *,
         on_ready: Callable[[], None],
         on_worn: Callable[[str], None],
+        observers: Sequence[Callable[[Exchange], None]] = (),
     ) -> None:
         self._settings = settings
         self._sockets = sockets
@@ -100,16 +104,19 @@ class Server:
         self._started_at = time.monotonic()
         self._metrics = Metrics()
         self._requests_left = self._most_requests()
+        adopt_uvicorn_loggers()  # The application has been imported.
         self._access_log = open_access_log(settings.logs, loop)
-        self._lifespan = Lifespan(app, settings.app.lifespan)
-        self._scopes = ScopeBuilder(settings.app.root_path)
+        app = accelerate(app, mode=settings.app.accelerate)
+        self.lifespan = self._lifespan = Lifespan(app, settings.app.lifespan)
+        forwarded = ForwardedFields(settings.proxies) if settings.proxies.headers else None
+        self._scopes = ScopeBuilder(settings.app.root_path, forwarded)
         self._application = Application(
             self._with_status(app),
             self._scopes,
             loop=loop,
             concurrency=settings.connections.concurrency,
             busy=self._with_status(too_busy),
-            observers=self._observers(),
+            observers=[*self._observers(), *observers],
         )
         self._defaults = ResponseDefaults(
             server=b"fastserve" if settings.http.server_header else None,
@@ -129,7 +136,7 @@ class Server:
             log_refusal=_log_refusal,
             keeps_connections=settings.timeouts.keep_alive_s > 0,
         )
-        self._transports = transports_for(self._state)
+        self._transports = transports_for(self._state, _introducers(settings.proxies))
         self._listeners = [Listener(sock, self._state, self._transports) for sock in sockets]
         self._stopping = Stopping.NOT
         self._is_replaced = False  # it stops, and the server does not
@@ -142,7 +149,7 @@ class Server:
 
     def _with_status(self, app: ASGIApp) -> ASGIApp:
         status = self._settings.status
-        if self._place is None or (status.ready_path is None and status.status_path is None):
+        if self._place is None or not status.is_wanted:
             return app
         return StatusPaths(app, status, is_leaving=self._is_leaving, reports=self._place.scoreboard.reports)
 
@@ -170,6 +177,23 @@ class Server:
         self._requests_left -= 1
         if not self._requests_left:
             self._on_worn(f"it has served {self._settings.recycling.max_requests} requests or more")
+
+    # What is going on.
+
+    @property
+    def answered(self) -> int:
+        """How many requests have been answered, if this has a place where they are counted."""
+        return self._metrics.requests
+
+    @property
+    def connections(self) -> Collection[object]:
+        """The connections that are open."""
+        return self._state.connections
+
+    @property
+    def tasks(self) -> set[asyncio.Task[Any]]:
+        """The calls of the application that wait for something."""
+        return self._application.tasks
 
     # Stopping. All of this may be called from a signal handler, also while the event loop is blocked.
 
@@ -209,6 +233,10 @@ class Server:
         """
         is_first = self._stopping < Stopping.GRACEFUL or (self._stopping is Stopping.GRACEFUL and self._is_replaced)
         self._advance(Stopping.QUICK if is_first else Stopping.FORCED)
+
+    def end_at_once(self) -> None:
+        """End without waiting for anything."""
+        self._advance(Stopping.FORCED)
 
     def _advance(self, stopping: Stopping) -> None:
         self._stopping = stopping
@@ -254,6 +282,9 @@ class Server:
             self._lifespan.cancel()
             return
         self._scopes.state = self._lifespan.state
+        adopt_uvicorn_loggers()
+        if self._access_log is not None:
+            self._access_log.look_again()
         try:
             self._open()
         except BindError:
@@ -269,7 +300,7 @@ class Server:
         if not ended:
             self._lifespan.cancel()
             if running:
-                _log.warning("Stopped at once: %d requests are cut off.", running)
+                _log.warning("Stopped at once: %s cut off.", _count(running, "request is", "requests are"))
 
     def _open(self) -> None:
         self._tick()
@@ -356,13 +387,13 @@ class Server:
     def _drain_connections(self) -> None:
         """Have all connections end with the exchange that they carry, or a last one."""
         self._state.keeps_connections = False
-        is_replaced = self._stopping is Stopping.GRACEFUL and not self._is_leaving()
+        goes_on = self._stopping is Stopping.GRACEFUL and not self._is_leaving()
         # The server goes on when a worker is replaced, so its clients have no reason to expect that a connection is
         # closed: the next request may be on its way. It is answered, and then the connection is closed.
-        most_s = min(_LAST_REQUEST_S, self._settings.timeouts.graceful_s / 2) if is_replaced else 0.0
+        most_s = min(_LAST_REQUEST_S, self._settings.timeouts.graceful_s / 2) if goes_on else 0.0
         self._state.idle_s = max(most_s, _LAST_LOOK_S)
         for connection in list(self._state.connections):
-            connection.drain(cuts_heads=not is_replaced)
+            connection.drain(cuts_heads=not goes_on)
 
     async def _drain(self) -> None:
         if self._state.connections:
@@ -375,7 +406,8 @@ class Server:
     async def _cancel_requests(self) -> None:
         running = self._application.running
         if running:
-            _log.error("Cancelling %d requests: they did not finish within the time for a shutdown.", running)
+            what = _count(running, "request: it", "requests: they")
+            _log.error("Cancelling %s did not finish within the time for a shutdown.", what)
         self._application.cancel_all()
         try:
             async with asyncio.timeout(_CANCEL_S):
@@ -397,6 +429,10 @@ class Server:
             connection.cut()
 
 
+def _count(number: int, one: str, several: str) -> str:
+    return f"{number} {one if number == 1 else several}"
+
+
 async def _first(work: Coroutine[Any, Any, None], event: asyncio.Event) -> bool:
     """Do the work, and tell whether it was done before the event was set; if not, it is cancelled."""
     doing = asyncio.ensure_future(work)
@@ -410,6 +446,10 @@ async def _first(work: Coroutine[Any, Any, None], event: asyncio.Event) -> bool:
     return True
 
 
+def _introducers(settings: ProxySettings) -> AllowList | None:
+    """Return the proxies that send a PROXY header, None when nobody does."""
+    return AllowList(settings.protocol_trusted, "--proxy-allow-ips") if settings.protocol == "on" else None
+
+
 def _log_refusal(client: Address | None, violation: ProtocolViolation) -> None:
-    who = f"{client[0]}:{client[1]}" if client else "unix"
-    _log.warning("%s - refused with %d: %s", who, violation.status, violation.reason)
+    _log.warning("%s - refused with %d: %s", describe_client(client), violation.status, violation.reason)

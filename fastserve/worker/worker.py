@@ -11,8 +11,9 @@ from collections.abc import Callable, Sequence
 from socket import socket
 from types import FrameType
 
+from fastserve.asgi.exchange import Exchange
 from fastserve.asgi.types import ASGIApp
-from fastserve.errors import AppLoadError, BindError, LifespanError
+from fastserve.errors import AccelerationError, AppLoadError, BindError, LifespanError, StartupError
 from fastserve.logs import reopen_log_files
 from fastserve.settings import Settings
 from fastserve.worker.loops import loop_factory
@@ -43,11 +44,16 @@ class Signals:
         self._is_loading = False
         self._early: list[int] = []
 
+    @property
+    def should_exit(self) -> bool:
+        """Whether the server is to stop. What streams events looks for this at the handler of SIGTERM."""
+        return self._server is not None and self._server.is_stopping
+
     def catch(self) -> None:
         """Catch the signals of the owner, also those that have been blocked; to be called in the main thread."""
+        signal.signal(signal.SIGUSR1, self._reopen_logs)  # unless that is one of them
         for number in self._owner.signals:
             signal.signal(number, self._take)
-        signal.signal(signal.SIGUSR1, self._reopen_logs)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {*self._owner.signals, signal.SIGUSR1})
 
     def pass_to(self, server: Server) -> None:
@@ -96,11 +102,13 @@ def run_worker(
     *,
     load: Callable[[], ASGIApp],
     place: Place | None,
+    observers: Sequence[Callable[[Exchange], None]] = (),
 ) -> int:
     """Serve an application on these sockets until a signal ends it, and return the exit status.
 
-    load: returns the application. place: of this worker among others, where there are others. To be called in the main
-    thread. The status is 0 after a signal, and 3 when the application cannot be loaded or started.
+    load: returns the application. place: of this worker among others, where there are others. observers: of each
+    request (see Server). To be called in the main thread. The status is 0 after a signal, and 3 when the application
+    cannot be loaded or started.
     """
     os.environ["FASTSERVE_WORKER_ID"] = str(place.slot if place is not None else 0)
     signals = Signals(owner)
@@ -115,22 +123,25 @@ def run_worker(
         return error.exit_code
     _log.info("Started server process [%d]", os.getpid())
     try:
-        loop.run_until_complete(_serve(app, settings, sockets, owner, place, signals))
-    except LifespanError as error:
-        owner.worker_failed(_explain(error))
+        loop.run_until_complete(_serve(app, settings, sockets, owner, place, signals, observers))
+    except (AccelerationError, LifespanError) as error:
+        owner.worker_failed(explain(error))
         return error.exit_code
     except BindError as error:
         owner.worker_failed(f"{error}")
         return error.exit_code
     finally:
-        _close(loop)
+        close_loop(loop)
         for sock in sockets:
             sock.close()
     _log.info("Finished server process [%d]", os.getpid())
     return 0
 
 
-def _explain(error: LifespanError) -> str:
+def explain(error: StartupError) -> str:
+    """Return what to log of a server that cannot start."""
+    if not isinstance(error, LifespanError):
+        return error.explain()
     reason = str(error).rstrip()
     if "\n" in reason:  # Starlette gives the whole traceback as its reason.
         return f"Application startup failed. Exiting.\n{reason}"
@@ -144,14 +155,23 @@ async def _serve(
     owner: Owner,
     place: Place | None,
     signals: Signals,
+    observers: Sequence[Callable[[Exchange], None]],
 ) -> None:
-    server = Server(app, settings, sockets, place, on_ready=owner.worker_is_ready, on_worn=owner.worker_is_worn)
+    server = Server(
+        app,
+        settings,
+        sockets,
+        place,
+        on_ready=owner.worker_is_ready,
+        on_worn=owner.worker_is_worn,
+        observers=observers,
+    )
     signals.pass_to(server)
     owner.watch(asyncio.get_running_loop(), server)
     await server.run()
 
 
-def _close(loop: asyncio.AbstractEventLoop) -> None:
+def close_loop(loop: asyncio.AbstractEventLoop) -> None:
     """Cancel what is left in the event loop, and close it.
 
     The threads of its executor are not waited for: one that is stuck would keep the process for ever.

@@ -34,7 +34,7 @@ FASTSERVE = ("-m", "fastserve")
 WORKERS = pytest.mark.parametrize("workers", ["1", "2"], ids=["one process", "two workers"])
 """Run a test with and without a parent process; `workers` is for --workers."""
 
-_PACKAGE_ROOT = Path(fastserve.__file__).parents[1]
+PACKAGE_ROOT = Path(fastserve.__file__).parents[1]
 # Generous: the machine may be busy. What a test says about speed, it says itself.
 _PATIENCE_S = 30.0
 
@@ -105,7 +105,7 @@ class RunningServer:
             for name, value in os.environ.items()
             if not name.startswith("FASTSERVE_") or name == "FASTSERVE_PURE"
         }
-        path = [str(_PACKAGE_ROOT), *inherited.get("PYTHONPATH", "").split(os.pathsep)]
+        path = [str(PACKAGE_ROOT), *inherited.get("PYTHONPATH", "").split(os.pathsep)]
         self._process = subprocess.Popen(
             [*under, *runs, *arguments],
             cwd=folder,

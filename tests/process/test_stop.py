@@ -261,7 +261,7 @@ def test_a_request_that_takes_too_long_is_cancelled_and_the_application_shut_dow
         assert server.wait_exit(within_s=10) == 0
     assert any(line.startswith("cancelled") for line in life(folder))
     assert ended(folder, workers)
-    assert "Cancelling 1 requests" in server.log
+    assert "Cancelling 1 request: it did not finish" in server.log
     assert "Traceback" not in server.log
 
 

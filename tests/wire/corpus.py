@@ -63,6 +63,11 @@ def invalid_cases() -> list[InvalidCase]:
     return [_invalid_case(path) for path in sorted((FOLDER / "invalid").glob("*.http"))]
 
 
+def all_octets() -> dict[str, bytes]:
+    """Return the bytes of every file, by name."""
+    return {path.stem: path.read_bytes() for path in sorted(FOLDER.glob("*/*.http"))}
+
+
 def _valid_case(path: Path) -> ValidCase:
     expected = _read_expectation(path, {"about", "message", "unread"})
     messages = tuple(_expected_message(each) for each in expected["message"])

@@ -169,3 +169,108 @@ def broken(draw: Draw, valid: st.SearchStrategy[bytes]) -> bytes:
     for edit in draw(st.lists(_edits, min_size=1, max_size=4)):
         data = edit(data)
     return data
+
+
+def _mostly(usual: list[bytes], odd: list[bytes]) -> st.SearchStrategy[bytes]:
+    """One of the usual, and once in a while one of the others."""
+    return st.sampled_from([*(usual * (12 * len(odd) // len(usual) + 1)), *odd])
+
+
+_line_ends = _mostly([b"\r\n"], [b"\n", b"\r", b"\r\r\n", b"\r\n ", b"\n\r", b""])
+_line_parts = (
+    _mostly(
+        [b"GET", b"POST", b"PUT", b"HEAD", b"OPTIONS", b"PROPFIND"],
+        [b"get", b"CONNECT", b"", b"G\0T", b"G,T", b"\xc7ET", b"\r\nGET", b"\nGET", b" GET", b"PRI", b"GET" * 90],
+    ),
+    _mostly([b" "], [b"  ", b"\t", b"", b"\x0b", b" \t"]),
+    _mostly(
+        [b"/", b"/a/b%20c", b"/?q", b"/p?a=b&c=d", b"//x", b"/?"],
+        [
+            b"*",
+            b"a:80",
+            b"http://h/p",
+            b"",
+            b"/#f",
+            b"/a b",
+            b"/\xff",
+            b"/\0",
+            b"/\x7f",
+            b"/?\t",
+            b"?",
+            b"/" + b"x" * 300,
+        ],
+    ),
+    _mostly([b" "], [b"  ", b"\t", b"", b"\x0b"]),
+    _mostly(
+        [b"HTTP/1.1", b"HTTP/1.1", b"HTTP/1.0"],
+        [b"HTTP/1.2", b"HTTP/2.0", b"HTTP/0.9", b"http/1.1", b"HTTP/1.1 ", b"HTTP/1", b"HTTP/11", b"HTTP/1.10", b""],
+    ),
+)
+_plain_lines = _mostly(
+    [b"Host: a", b"Accept: */*", b"X-A: b", b"Cookie: a=b; c", b"accept-ENCODING:gzip \t", b"E:", b"L: \xe9"],
+    [
+        b"Host: b",
+        b"Host:",
+        b"Host: a b",
+        b"Host: [::1",
+        b"A",
+        b": a",
+        b"A : b",
+        b" A: b",
+        b"A\0: b",
+        b"A: \0",
+        b"\xe9: a",
+    ],
+)
+_meant_lines = _mostly(
+    [
+        b"Content-Length: 3",
+        b"Transfer-Encoding: chunked",
+        b"Connection: close",
+        b"Connection: Keep-Alive",
+        b"Content-Length: 0",
+    ],
+    [
+        b"Content-Length: +3",
+        b"Content-Length: 3, 3",
+        b"Content-Length: 03",
+        b"Content-Length:",
+        b"Content-Length: " + b"9" * 16,
+        b"Content-Length: " + b"9" * 25,
+        b"Content-Length\t: 3",
+        b"Content-Length: 3\t",
+        b"Transfer-Encoding: Chunked",
+        b"Transfer-Encoding: chunked\t",
+        b"Transfer-Encoding: gzip, chunked",
+        b"Transfer-Encoding: identity",
+        b"Transfer-Encoding:",
+        b"Transfer-Encoding: \x0bchunked",
+        b"Transfer_Encoding: chunked",
+        b"Connection: close, keep-alive",
+        b"Connection: Upgrade",
+        b"Connection:",
+        b"Upgrade: websocket",
+        b"Expect: 100-continue",
+        b"Expect: 200",
+        b"Proxy-Connection: close",
+    ],
+)
+_body_starts = st.sampled_from([b"", b"", b"abc", b"abcGET / HTTP/1.1\r\nHost: a\r\n\r\n", b"3\r\nabc\r\n0\r\n\r\n"])
+
+
+@st.composite
+def assembled(draw: Draw) -> bytes:
+    """Heads made of parts that are mostly right, with what may be a body behind them: each mistake stands alone.
+
+    Unlike edits, this finds places that a change of single octets hardly reaches: one framing field too many, the same
+    one twice, a value that one reader trims and another does not.
+    """
+    data = b""
+    for _ in range(draw(st.integers(1, 3))):
+        lines = [b"".join(map(draw, _line_parts))]
+        if draw(st.integers(0, 9)):
+            lines.append(b"Host: example.com")
+        lines += draw(st.lists(_plain_lines, max_size=4))
+        lines += draw(st.lists(_meant_lines, max_size=2))
+        data += b"".join(line + draw(_line_ends) for line in lines) + draw(_line_ends) + draw(_body_starts)
+    return data

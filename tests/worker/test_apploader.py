@@ -150,7 +150,8 @@ def test_without_a_name_there_is_nothing_to_load(load: Load) -> None:
 @pytest.mark.parametrize("name", ["main", "main:", ":app", "", ":"])
 def test_a_name_of_another_form_is_explained(name: str, load: Load) -> None:
     error = refusal(load, name, {})
-    assert str(error) == f'"{name}" is not of the form "module:attribute", for example "main:app"'
+    hint = '; is it "main:app"?' if name.startswith("main") else ', for example "main:app"'
+    assert str(error) == f'"{name}" is not of the form "module:attribute"{hint}'
     assert error.trace == ""
 
 
@@ -238,8 +239,56 @@ def test_a_keyboard_interrupt_is_not_an_error_of_the_module(load: Load) -> None:
 @pytest.mark.parametrize("attributes", ["absent", "app.absent", "absent.app"])
 def test_an_attribute_that_is_not_there_is_named(attributes: str, load: Load) -> None:
     error = refusal(load, f"mine:{attributes}", {"mine.py": APP})
-    assert str(error) == f'module "mine" has no attribute "{attributes}"'
+    assert str(error) == f'module "mine" has no attribute "{attributes}"; is it "mine:app"?'
     assert error.trace == ""
+
+
+APPLICATIONS = {
+    "a function": "async def api(scope, receive, send): ...",
+    "an object": "class Api:\n    async def __call__(self, scope, receive, send): ...\napi = Api()",
+}
+
+
+@pytest.mark.parametrize("text", APPLICATIONS.values(), ids=APPLICATIONS.keys())
+def test_an_application_of_another_name_is_named(text: str, load: Load) -> None:
+    error = refusal(load, "mine:app", {"mine.py": text})
+    assert str(error) == 'module "mine" has no attribute "app"; is it "mine:api"?'
+
+
+NO_APPLICATIONS = {
+    "a value": "api = 5",
+    "a class": "class Api:\n    async def __call__(self, scope, receive, send): ...",
+    "a coroutine function": "async def job(name): ...",
+    "a function": "def view(request, template, context): ...",
+}
+
+
+@pytest.mark.parametrize("text", NO_APPLICATIONS.values(), ids=NO_APPLICATIONS.keys())
+def test_nothing_is_named_that_is_no_application(text: str, load: Load) -> None:
+    assert str(refusal(load, "mine:app", {"mine.py": text})) == 'module "mine" has no attribute "app"'
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("main.py", "main:app"),
+        ("main.py:api", "main:api"),
+        ("web/main.py:app", "web.main:app"),
+        ("./web/main:x", "web.main:x"),
+    ],
+)
+def test_for_a_path_the_module_is_named(name: str, meant: str, load: Load) -> None:
+    error = refusal(load, name, {"main.py": APP, "web/main.py": APP})
+    assert str(error).endswith(f'; is it "{meant}"?')
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["def app(environ, start_response): ...", "class App:\n    def __call__(self, env, start): ...\napp = App()"],
+    ids=["function", "object"],
+)
+def test_a_wsgi_application_is_told_from_others(text: str, load: Load) -> None:
+    assert "is a WSGI application" in str(refusal(load, "main:app", {"main.py": text}))
 
 
 # Things that are no applications.
@@ -250,9 +299,12 @@ def test_what_is_not_callable_is_shown(text: str, shown: str, load: Load) -> Non
     assert str(refusal(load, "value:app", {"value.py": text})) == f'"value:app" is not callable: {shown}'
 
 
-def test_what_takes_no_arguments_may_be_a_factory(load: Load) -> None:
-    error = refusal(load, "factory:make", {"factory.py": "def make(): ..."})
-    assert str(error) == '"factory:make" takes no arguments, so it is not an application. Is it a --factory?'
+def test_what_takes_no_arguments_is_a_factory(load: Load, caplog: pytest.LogCaptureFixture) -> None:
+    files = {"made.py": "async def app(scope, receive, send): ...\ndef make():\n    return app"}
+    assert getattr(load("made:make", files), "__name__", None) == "app"
+    assert [record.getMessage() for record in caplog.records] == [
+        "ASGI app factory detected. Using it, but please consider setting the --factory flag explicitly."
+    ]
 
 
 @pytest.mark.parametrize("failing", ["raise ValueError('x')", "raise SystemExit('x')", "import absent_library"])

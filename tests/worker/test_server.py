@@ -571,7 +571,7 @@ async def test_what_runs_longer_than_the_graceful_time_is_cancelled_and_the_appl
         await run.end
         assert 0.35 < loop.time() - began < 1.0
     assert app.events == ["start", "request", "done", "stop", "stopped"]
-    assert "Cancelling 1 requests: they did not finish within the time for a shutdown." in lines(caplog)
+    assert "Cancelling 1 request: it did not finish within the time for a shutdown." in lines(caplog)
 
 
 async def test_an_application_that_holds_on_to_its_cancellation_is_left_behind(sock: socket.socket) -> None:
@@ -630,7 +630,7 @@ async def test_the_second_stop_ends_at_once(sock: socket.socket, caplog: pytest.
         await run.end
         assert loop.time() - began < 0.5
         assert await client.rest() == b""
-    assert lines(caplog)[-1] == "Stopped at once: 1 requests are cut off."
+    assert lines(caplog)[-1] == "Stopped at once: 1 request is cut off."
 
 
 async def test_a_quick_stop_gives_running_requests_a_moment_and_the_application_its_end(

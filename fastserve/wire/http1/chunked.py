@@ -14,11 +14,11 @@ from fastserve.errors import FieldsRefused, ProtocolViolation
 from fastserve.settings import RequestLimits
 from fastserve.wire.events import BodyData
 from fastserve.wire.http1.fields import FieldsParser, SectionReader
+from fastserve.wire.http1.grammar import TOKEN
 from fastserve.wire.http1.request import MAX_LENGTH
 
-_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _QUOTED = rb'"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t \x21-\x7e\x80-\xff])*"'
-_SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,16})((?:;%b(?:=(?:%b|%b))?)*)\r\n" % (_TOKEN, _TOKEN, _QUOTED))
+_SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,16})((?:;%b(?:=(?:%b|%b))?)*)\r\n" % (TOKEN, TOKEN, _QUOTED))
 # RFC 9110 §6.5.1. The libraries take these for those of the head, each in its own way.
 _NEVER_TRAILERS = (b"content-length", b"transfer-encoding", b"host")
 _LONGEST_SIZE = len("FFFFFFFFFFFFFFFF\r\n")

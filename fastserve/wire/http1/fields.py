@@ -10,9 +10,7 @@ from typing import Protocol
 
 from fastserve.errors import ProtocolViolation
 from fastserve.wire.events import Field
-
-# RFC 9110 §5.5: HTAB, SP, VCHAR and obs-text.
-_LINE_OCTETS = bytes([0x09, *range(0x20, 0x7F), *range(0x80, 0x100)])
+from fastserve.wire.http1.grammar import VALUE_OCTETS
 
 
 class FieldsParser(Protocol):
@@ -87,7 +85,7 @@ def are_clean_lines(lines: bytes) -> bool:
         and lines[0] not in b" \t"
         and b"\r\n " not in lines
         and b"\r\n\t" not in lines
-        and not lines.replace(b"\r\n", b"").translate(None, _LINE_OCTETS)
+        and not lines.replace(b"\r\n", b"").translate(None, VALUE_OCTETS)
     )
 
 

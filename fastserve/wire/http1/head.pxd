@@ -8,7 +8,7 @@ cdef bytes _TARGET_OCTETS
 cdef bytes _VALUE_OCTETS
 cdef unsigned char _SP, _HTAB, _CR, _LF, _COLON, _SLASH, _QUERY
 cdef Py_ssize_t _VERSION_BYTES, _MOST_DIGITS, _NAMES_KEPT, _LONGEST_KEPT
-cdef dict _METHODS, _VERSIONS
+cdef dict _METHODS
 cdef frozenset _MEANT
 cdef list _names
 

@@ -10,15 +10,15 @@ from __future__ import annotations
 
 from fastserve.settings import RequestLimits
 from fastserve.wire.events import Field, RequestHead
+from fastserve.wire.http1.grammar import METHODS, TOKEN_OCTETS, VALUE_OCTETS
 from fastserve.wire.http1.request import is_host
 
-_TOKEN_OCTETS = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 # For each octet: what it is in a field name, made lower-case; 0 for one that cannot be in a name (RFC 9110 §5.1).
-_NAME_OCTETS = bytes(bytes([octet]).lower()[0] if octet in _TOKEN_OCTETS else 0 for octet in range(256))
+_NAME_OCTETS = bytes(bytes([octet]).lower()[0] if octet in TOKEN_OCTETS else 0 for octet in range(256))
 # 1 for each octet of a target: printable ASCII without "#". 2 for "?".
 _TARGET_OCTETS = bytes(2 if octet == 0x3F else int(0x21 <= octet <= 0x7E and octet != 0x23) for octet in range(256))
-# 1 for each octet of a field value: HTAB, SP, VCHAR and obs-text (RFC 9110 §5.5).
-_VALUE_OCTETS = bytes(int(octet == 0x09 or (octet >= 0x20 and octet != 0x7F)) for octet in range(256))
+# 1 for each octet of a field value.
+_VALUE_OCTETS = bytes(int(octet in VALUE_OCTETS) for octet in range(256))
 
 _SP = 0x20
 _HTAB = 0x09
@@ -28,8 +28,7 @@ _COLON = 0x3A
 _SLASH = 0x2F
 _QUERY = 2
 
-_METHODS = {name.encode(): name for name in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")}
-_VERSIONS = {b"HTTP/1.1\r\n": "1.1", b"HTTP/1.0\r\n": "1.0"}
+_METHODS = METHODS
 _VERSION_BYTES = 10
 # A length with more digits is left to the general way.
 _MOST_DIGITS = 15
@@ -93,11 +92,12 @@ class HeadReader:
         if end + _VERSION_BYTES >= size or data[end] != _SP:
             return None
         end += 1
-        version = _VERSIONS.get(data[end : end + _VERSION_BYTES])
-        if version is None:
-            return None
         self.end = end + _VERSION_BYTES
-        return RequestHead(method, path, query, version, None, [])
+        if buffer.startswith(b"HTTP/1.1\r\n", end):
+            return RequestHead(method, path, query, "1.1", None, [])
+        if buffer.startswith(b"HTTP/1.0\r\n", end):
+            return RequestHead(method, path, query, "1.0", None, [])
+        return None
 
     def read_fields(self, head: RequestHead, buffer: bytes, at: int) -> bool:  # noqa: C901 - one pass, in one place
         """Add the field section at buffer[at] to a head, and tell whether that was possible: it is whole and plain."""

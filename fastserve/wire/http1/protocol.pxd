@@ -38,10 +38,11 @@ cdef class Http1:
     @cython.locals(buffer=bytes, at=Py_ssize_t)
     cdef Py_ssize_t _skip_empty_line(self) except -1
 
-    @cython.locals(head=RequestHead, block=bytes, end=Py_ssize_t)
+    @cython.locals(head=RequestHead, at=Py_ssize_t, end=Py_ssize_t)
     cdef RequestHead _read_fields(self)
     cdef list _parse_fields(self, bytes block, RequestHead head)
-    cdef _remember(self, bytes block, RequestHead head)
+    cdef Py_ssize_t _recall_fields(self, RequestHead head, Py_ssize_t at) except -1
+    cdef _remember_fields(self, RequestHead head, Py_ssize_t at, Py_ssize_t end)
     cdef _expect_body(self, object length)
     cdef _complete(self)
     @cython.locals(buffer=bytes, at=Py_ssize_t)

@@ -18,11 +18,12 @@ from fastserve.settings import RequestLimits
 from fastserve.wire.events import BodyData, Event, Field, RequestHead
 from fastserve.wire.http1.chunked import ChunkedBody
 from fastserve.wire.http1.fields import FieldsParser, SectionReader, are_clean_lines, split_fields
+from fastserve.wire.http1.grammar import TOKEN_OCTETS
 from fastserve.wire.http1.head import HeadReader
 from fastserve.wire.http1.request import add_fields, parse_request_line
 from fastserve.wire.http1.response import ResponseDefaults, ResponseEncoder
 
-_TOKEN_OCTETS = frozenset(b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
+_TOKEN_OCTETS = frozenset(TOKEN_OCTETS)
 # How large a field section may be to be remembered for the next request of the connection.
 _REMEMBERED_BYTES = 4096
 
@@ -168,14 +169,12 @@ class Http1:
         if head is None:
             return None
         at = reader.end
-        if self._block and buffer.startswith(self._block, at) and head.http_version == "1.1":
-            head.fields = self._fields.copy()
-            end = at + len(self._block)
-        elif reader.read_fields(head, buffer, at):
+        end = self._recall_fields(head, at)
+        if not end:
+            if not reader.read_fields(head, buffer, at):
+                return None
             end = reader.end
-            self._remember(buffer[at:end], head)
-        else:
-            return None
+            self._remember_fields(head, at, end)
         self._head = head
         self._at = end
         self._expect_body(head.content_length)
@@ -221,20 +220,17 @@ class Http1:
     def _read_fields(self) -> RequestHead | None:
         head = self._head
         assert head is not None
-        block = self._block
-        if block and self._buffer.startswith(block, self._at) and head.http_version == "1.1" and not head.authority:
-            self._at += len(block)
-            head.fields = self._fields.copy()
-            self._complete()
-        else:
-            end = self._section.find_end(self._buffer, self._at)
+        at = self._at
+        end = self._recall_fields(head, at)
+        if not end:
+            end = self._section.find_end(self._buffer, at)
             if not end:
                 return None
-            block = self._buffer[self._at : end]
-            self._at = end
-            add_fields(head, self._parse_fields(block, head))
-            self._remember(block, head)
-            self._expect_body(head.content_length)
+            self._at = end  # also when they are refused
+            add_fields(head, self._parse_fields(self._buffer[at:end], head))
+            self._remember_fields(head, at, end)
+        self._at = end
+        self._expect_body(head.content_length)
         self.response.begin(head)
         return head
 
@@ -247,11 +243,23 @@ class Http1:
                 add_fields(head, split_fields(block))
             raise ProtocolViolation(f"malformed fields: {refusal}") from None
 
-    def _remember(self, block: bytes, head: RequestHead) -> None:
-        if head.keep_alive and not head.has_body and not head.authority and head.http_version == "1.1":
-            if len(block) <= _REMEMBERED_BYTES:
-                self._block = block
-                self._fields = head.fields.copy()
+    def _recall_fields(self, head: RequestHead, at: int) -> int:
+        """Give a head the remembered fields if these are what comes, and return where they end; 0 if they are not."""
+        if not self._block or head.http_version != "1.1" or head.authority is not None:
+            return 0
+        if not self._buffer.startswith(self._block, at):
+            return 0
+        head.fields = self._fields.copy()
+        return at + len(self._block)
+
+    def _remember_fields(self, head: RequestHead, at: int, end: int) -> None:
+        """Remember the fields of a head, which are from `at` to `end`, if they say nothing but what is usual."""
+        is_usual = (
+            head.keep_alive and head.content_length == 0 and head.http_version == "1.1" and head.authority is None
+        )
+        if is_usual and end - at <= _REMEMBERED_BYTES:
+            self._block = self._buffer[at:end]
+            self._fields = head.fields.copy()
 
     def _expect_body(self, length: int | None) -> None:
         if length == 0:

@@ -12,25 +12,23 @@ from ipaddress import IPv6Address
 
 from fastserve.errors import ProtocolViolation
 from fastserve.wire.events import Field, RequestHead
+from fastserve.wire.http1.grammar import METHODS, TOKEN
 
 MAX_LENGTH = 2**63 - 1
 """The largest body length, in bytes, that is counted with."""
 
-_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 # RFC 3986 §3.2.2 and §3.2.3, without user information; the name may be empty (RFC 9112 §3.2).
 _HOST = rb"(?:\[([0-9A-Fa-f:.]+)\]|(?:[A-Za-z0-9\-._~!$&'()*+,;=]|%[0-9A-Fa-f]{2})*)(?::([0-9]{0,5}))?"
 _LONGEST_HOST = 270  # a name has 255 octets at most (RFC 1035 §2.3.4)
 
-_is_method = re.compile(_TOKEN).fullmatch
+_is_method = re.compile(TOKEN).fullmatch
 _match_host = re.compile(_HOST).fullmatch
 _match_version = re.compile(rb"HTTP/([0-9])\.[0-9]").fullmatch
 # Printable ASCII without "#": a fragment is never sent (RFC 9110 §4.2.5), and two readers would cut it differently.
 _is_target = re.compile(rb"[\x21\x22\x24-\x7e]+").fullmatch
 _match_absolute = re.compile(rb"https?://([^/?]+)(/[^?]*)?(?:\?(.*))?", re.IGNORECASE).fullmatch
-_is_coding = re.compile(rb"%b(?:[ \t]*;.*)?" % _TOKEN).fullmatch
+_is_coding = re.compile(rb"%b(?:[ \t]*;.*)?" % TOKEN).fullmatch
 
-# Decoded once. Any other token is a method too.
-_METHODS = {name.encode(): name for name in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")}
 _VERSIONS = {b"HTTP/1.1": "1.1", b"HTTP/1.0": "1.0"}
 _FRAMING_NAMES = frozenset((b"host", b"content-length", b"transfer-encoding", b"connection", b"expect"))
 
@@ -44,7 +42,7 @@ def parse_request_line(line: bytes) -> RequestHead:
     parts = line.split(b" ")
     if len(parts) != 3:
         raise ProtocolViolation("malformed request line")
-    method = _METHODS.get(parts[0]) or _other_method(parts[0])
+    method = METHODS.get(parts[0]) or _other_method(parts[0])
     target = parts[1]
     if not _is_target(target):
         raise ProtocolViolation("invalid character in the request target")

@@ -25,7 +25,8 @@ cdef class ResponseEncoder:
     cdef ResponseDefaults _defaults
     cdef RequestHead _head
     cdef list _held
-    cdef object _declared, _left, _replaced
+    cdef object _declared, _replaced
+    cdef Py_ssize_t _left
     cdef bint _asks_to_close
     cdef int _framing, _status
     cdef public bint keep_alive
@@ -37,11 +38,11 @@ cdef class ResponseEncoder:
     cdef _declare(self, object length)
     cdef bytes _merge_connection(self, object value)
     @cython.locals(parts=list)
-    cpdef list encode_body(self, object body, bint last)
+    cpdef list encode_body(self, bytes body, bint last)
     @cython.locals(framing_line=bytes, end=bytes)
-    cdef list _encode_head(self, list lines, object body, bint last)
-    cdef bytes _choose_framing(self, object body, bint last)
-    cdef bytes _length_without_body(self, object body, bint last)
+    cdef list _encode_head(self, list lines, bytes body, bint last)
+    cdef bytes _choose_framing(self, bytes body, bint last)
+    cdef bytes _length_without_body(self, bytes body, bint last)
     cdef bint _is_http10(self) except -1
     cpdef bytes encode_continue(self)
     cpdef list encode_refusal(self, object violation, RequestHead head)
@@ -49,5 +50,5 @@ cdef class ResponseEncoder:
 
 cdef bytes _status_line(object status)
 cdef object _parse_length(object value)
-cdef bytes _length_line(object length)
-cdef object _left_after(object left, object body, bint last)
+cdef bytes _length_line(Py_ssize_t length)
+cdef Py_ssize_t _left_after(Py_ssize_t left, bytes body, bint last) except -1

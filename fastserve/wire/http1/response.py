@@ -10,14 +10,14 @@ from email.utils import formatdate
 
 from fastserve.errors import InvalidResponse, ProtocolViolation
 from fastserve.wire.events import Field, RequestHead
+from fastserve.wire.http1.grammar import TOKEN, VALUE_OCTETS
+from fastserve.wire.http1.request import MAX_LENGTH
 
 _STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in http.HTTPStatus}
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 # The text that uvicorn sends, which clients and tests know.
 _BAD_REQUEST = b"Invalid HTTP request received."
-_is_name = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
-# RFC 9110 §5.5: HTAB, SP, VCHAR and obs-text.
-_VALUE_OCTETS = bytes([0x09, *range(0x20, 0x7F), *range(0x80, 0x100)])
+_is_name = re.compile(TOKEN).fullmatch
 _OWN_OPTIONS = (b"close", b"keep-alive")
 # How many fields are remembered in encoded form, and up to which length of their value.
 _MOST_KNOWN = 1024
@@ -154,9 +154,10 @@ class ResponseEncoder:
         self._status = status
         known = self._defaults.known
         try:
-            for name, value in fields:
-                line = known.get((name, value))
+            for field in fields:
+                line = known.get(field if isinstance(field, tuple) else tuple(field))
                 if line is None:
+                    name, value = field
                     line = self._encode_field(name, value)
                 elif isinstance(line, int):
                     self._declare(line)
@@ -179,7 +180,7 @@ class ResponseEncoder:
         # Every value on a line of its own, and nothing in it that ends a line early (CVE-2020-7695 in uvicorn).
         if not _is_name(name):
             raise InvalidResponse(f"invalid response header name {name!r}")
-        if value.translate(None, _VALUE_OCTETS):
+        if value.translate(None, VALUE_OCTETS):
             raise InvalidResponse(f"control character in the response header {name!r}: {value!r}")
         line = b"%b: %b\r\n" % (name, value)
         if role == Role.PLAIN:
@@ -240,7 +241,8 @@ class ResponseEncoder:
             end = b"connection: keep-alive\r\n\r\n"
         else:
             end = b"\r\n"
-        lines += (framing_line, end)
+        lines.append(framing_line)
+        lines.append(end)
         return lines
 
     def _choose_framing(self, body: bytes, last: bool) -> bytes:
@@ -300,7 +302,7 @@ def _status_line(status: int) -> bytes:
 
 
 def _parse_length(value: bytes) -> int:
-    if not isinstance(value, bytes) or not value.isdigit():
+    if not isinstance(value, bytes) or not value.isdigit() or int(value) > MAX_LENGTH:
         raise InvalidResponse(f"invalid Content-Length {value!r}")
     return int(value)
 

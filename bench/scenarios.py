@@ -1,0 +1,100 @@
+"""What is measured."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bench.apps import MIB
+from bench.load import BROWSER, Burst, Herd, Load, Wrk
+from bench.servers import Mode, Server
+
+_FASTAPI = "bench.api:app"
+_PYTHON_PEERS = ("fastserve", "uvicorn", "granian", "hypercorn", "gunicorn")
+
+THROUGHPUT = ("requests_per_s", "cpu_us", "mean_us", "p99_us", "memory_bytes", "errors")
+"""The figures of a server under steady load, by their names in Sample."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scenario:
+    """One thing that servers are compared in. app: what those for Python serve, as MODULE:ATTRIBUTE.
+
+    figures: what is shown, by its name in Sample. compared: whether all servers must answer the same.
+    """
+
+    name: str
+    title: str
+    app: str
+    load: Load
+    mode: Mode = Mode.QUIET
+    servers: tuple[str, ...] = _PYTHON_PEERS
+    figures: tuple[str, ...] = THROUGHPUT
+
+    def takes(self, server: Server) -> bool:
+        """Tell whether this server can take part."""
+        return server.is_installed() and (server.scenarios is None or self.name in server.scenarios)
+
+
+def _json(
+    name: str, title: str, load: Load, mode: Mode = Mode.QUIET, servers: tuple[str, ...] = _PYTHON_PEERS
+) -> Scenario:
+    return Scenario(name=name, title=title, app="bench.apps:plain", load=load, mode=mode, servers=servers)
+
+
+def _bodies(name: str, title: str, app: str, load: Load) -> Scenario:
+    return Scenario(name=name, title=title, app=f"bench.apps:{app}", load=load)
+
+
+def _api(name: str, title: str, load: Load, app: str = _FASTAPI, servers: tuple[str, ...] = _PYTHON_PEERS) -> Scenario:
+    return Scenario(name=f"fastapi-{name}", title=f"FastAPI: {title}", app=app, load=load, servers=servers)
+
+
+_ITEM = b'{"name": "A thing", "price": 12.5, "description": "What it is good for", "tags": ["a", "b"]}'
+_JSON_TYPE = "Content-Type: application/json"
+_NODE_SERVERS = ("express", "nestjs", "hono", "hono-bun")
+
+SCENARIOS = {
+    scenario.name: scenario
+    for scenario in (
+        _json("json", "Constant JSON", Wrk(), servers=("fastserve", "fastserve-pure", *_PYTHON_PEERS[1:])),
+        _json("json-browser", "Constant JSON, with a browser's fields", Wrk(fields=BROWSER)),
+        _json("json-access-log", "Constant JSON, with an access log", Wrk(), Mode.ACCESS_LOG),
+        _json("json-defaults", "Constant JSON, each server with its defaults", Wrk(), Mode.DEFAULTS),
+        _json("connections", "A new connection for each request", Wrk(connections=64, fields=("Connection: close",))),
+        _bodies("body-out", "1 MiB of response body", "large", Wrk(connections=32)),
+        _bodies("upload", "1 MiB of request body", "upload", Wrk(connections=32, method="POST", body=b"x" * MIB)),
+        _bodies("stream", "A response of 200 small parts", "stream", Wrk(connections=64)),
+        _api("json", "plain JSON", Wrk(), servers=(*_PYTHON_PEERS, *_NODE_SERVERS)),
+        _api("path-query", "path and query parameters", Wrk(path="/items/42?q=some+words&limit=20&exact=true")),
+        _api(
+            "body",
+            "validated body, response model",
+            Wrk(path="/items", method="POST", fields=(_JSON_TYPE,), body=_ITEM),
+        ),
+        _api("header", "dependency that reads a field", Wrk(path="/me", fields=("Authorization: Bearer abcdef",))),
+        _api("list", "20 response models through a synchronous dependency", Wrk(path="/users")),
+        _api("sync", "synchronous endpoint", Wrk(path="/sync")),
+        _api(
+            "cors",
+            "plain JSON behind CORSMiddleware",
+            Wrk(fields=("Origin: https://example.com",)),
+            "bench.api:with_cors",
+        ),
+        Scenario(
+            name="burst",
+            title="256 new connections at once to a busy FastAPI: time to the first response",
+            app=_FASTAPI,
+            load=Burst(),
+            servers=(*_PYTHON_PEERS, *_NODE_SERVERS),
+            figures=("mean_us", "p99_us", "errors"),
+        ),
+        Scenario(
+            name="herd",
+            title="10,000 resting connections",
+            app="bench.apps:plain",
+            load=Herd(),
+            mode=Mode.PATIENT,
+            figures=("connection_bytes", "memory_bytes", "errors"),
+        ),
+    )
+}

@@ -1,0 +1,149 @@
+"""What FastAPI makes of the result of an endpoint: bytes where that is certain, else a response of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextvars import copy_context
+from types import SimpleNamespace
+from typing import Any
+
+from fastapi import routing
+from fastapi._compat.v2 import ModelField
+from fastapi.datastructures import DefaultPlaceholder
+from fastapi.exceptions import EndpointContext, ResponseValidationError
+from fastapi.utils import is_body_allowed_for_status_code
+from pydantic_core import SchemaSerializer, ValidationError
+from starlette.responses import JSONResponse, Response
+
+from fastserve.accel import plain
+from fastserve.accel.dependencies import Solving
+from fastserve.accel.parameters import located, validator
+from fastserve.asgi.types import Scope
+
+Context = Callable[[Scope], EndpointContext]
+"""Returns what errors say about the endpoint of a request."""
+_DUMP_OPTIONS = {
+    "include": "response_model_include",
+    "exclude": "response_model_exclude",
+    "by_alias": "response_model_by_alias",
+    "exclude_unset": "response_model_exclude_unset",
+    "exclude_defaults": "response_model_exclude_defaults",
+    "exclude_none": "response_model_exclude_none",
+}
+
+
+class Validated(tuple[Any, Any]):
+    """A result, and what the response model has made of it."""
+
+    __slots__ = ()
+
+
+class Answers:
+    """Makes answers of the results of one endpoint.
+
+    cells: the variables of FastAPI's own handler. status: of an ordinary answer; `encode` only makes such ones.
+    """
+
+    __slots__ = ("_cells", "_context", "_dump", "_is_fast", "_validate", "field", "status")
+
+    def __init__(self, cells: dict[str, Any], context: Context) -> None:
+        self._cells = cells
+        self._context = context
+        self.field: ModelField | None = cells["response_field"]
+        self.status: int = cells["status_code"] or 200
+        self._is_fast = self._writes_json() and self.status >= 200 and is_body_allowed_for_status_code(self.status)
+        self._validate = validator(self.field) if self.field is not None else None
+        self._dump = _dump(self.field, cells) if self.field is not None else None
+
+    def encode(self, result: Any, state: Solving | None, scope: Scope) -> bytes | None:
+        """Return the JSON of the ordinary answer, or None when it is another one, and for `respond` to make.
+
+        Raises:
+            ResponseValidationError: the result is not what the response model says.
+        """
+        if not self._is_fast or isinstance(result, Response):
+            return None
+        if state is not None and state.solved_response is not None:
+            return None
+        if self._dump is None:
+            return plain.encode(result)
+        value = result[1] if type(result) is Validated else self.validated(result, scope)
+        return self._dump(value)
+
+    def validated(self, result: Any, scope: Scope) -> Any:
+        """Return what the response model makes of a result.
+
+        Raises:
+            ResponseValidationError: the result is not what the response model says.
+        """
+        assert self._validate is not None
+        try:
+            return self._validate(result, from_attributes=True)
+        except ValidationError as error:
+            wrong = located(error, ("response",))
+        raise ResponseValidationError(errors=wrong, body=result, endpoint_ctx=self._context(scope))
+
+    def call_and_validate(self, call: Callable[..., Any], arguments: dict[str, Any], scope: Scope) -> Any:
+        """Call a synchronous endpoint and validate its result, in one thread where FastAPI uses two.
+
+        What the endpoint sets in its context is not seen by validators, nor would it be in a thread of their own.
+        """
+        context = copy_context()
+        result = call(**arguments)
+        if isinstance(result, Response):
+            return result
+        return Validated((result, context.run(self.validated, result, scope)))
+
+    async def respond(self, result: Any, state: Solving) -> Response:
+        """Return the response that FastAPI makes of a result, or that the result is."""
+        if isinstance(result, Response):
+            if result.background is None:
+                result.background = state.background
+            return result
+        solved = SimpleNamespace(background_tasks=state.background, response=state.response())
+        args = routing._build_response_args(status_code=self._cells["status_code"], solved_result=solved)
+        dumps = self._dumps_json()
+        if type(result) is Validated:
+            assert self.field is not None
+            serialize = self.field.serialize_json if dumps else self.field.serialize
+            content = serialize(result[1], **self._options())
+        else:
+            content = await routing.serialize_response(
+                field=self.field,
+                response_content=result,
+                dump_json=dumps,
+                endpoint_ctx=self._context(state.scope),
+                **self._options(),
+            )
+        if dumps:
+            response = Response(content=content, media_type="application/json", **args)
+        else:
+            response = self._cells["actual_response_class"](content, **args)
+        if not is_body_allowed_for_status_code(response.status_code):
+            response.body = b""
+        response.headers.raw.extend(solved.response.headers.raw)
+        return response
+
+    def _options(self) -> dict[str, Any]:
+        return {name: self._cells[cell] for name, cell in _DUMP_OPTIONS.items()}
+
+    def _dumps_json(self) -> bool:
+        """Tell whether pydantic writes the JSON, as FastAPI decides it."""
+        return self.field is not None and isinstance(self._cells["response_class"], DefaultPlaceholder)
+
+    def _writes_json(self) -> bool:
+        """Tell whether the body is JSON that pydantic writes, or that `json.dumps` does."""
+        return self._dumps_json() or (self.field is None and self._cells["actual_response_class"] is JSONResponse)
+
+
+def _dump(field: ModelField, cells: dict[str, Any]) -> Callable[[Any], bytes]:
+    """Return what writes a value as TypeAdapter.dump_json does."""
+    serializer: Any = field._type_adapter.serializer
+    dump = serializer.to_json if type(serializer) is SchemaSerializer else field._type_adapter.dump_json
+    options = {name: cells[cell] for name, cell in _DUMP_OPTIONS.items()}
+    given = {name: value for name, value in options.items() if value not in (None, False) or name == "by_alias"}
+
+    def dumped(value: Any) -> bytes:
+        return dump(value, **given)
+
+    return dumped

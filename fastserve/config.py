@@ -1,0 +1,299 @@
+"""`Config`: the options of a server in a program, under the names that `uvicorn.Config` has for them."""
+
+from __future__ import annotations
+
+import asyncio
+import difflib
+import logging
+import os
+import socket
+import typing
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from fastserve.asgi.types import ASGIApp
+from fastserve.environment import fall_back, load_env_file
+from fastserve.errors import AppLoadError, BindError, SettingsError
+from fastserve.logs import LOGGING_CONFIG, TRACE, LogConfig, configure_logging_by
+from fastserve.net.connection import Connection
+from fastserve.peers import ALIASES, FULFILLED, KEYWORDS, PLURALS
+from fastserve.settings import Settings, declared_options, option_groups, option_name
+from fastserve.supervisor.listeners import bind_one
+from fastserve.worker.apploader import check_app, load_app
+from fastserve.worker.lifespan import Lifespan
+from fastserve.worker.loops import loop_factory
+from fastserve.worker.owner import announce
+
+__all__ = ["LOGGING_CONFIG", "Config"]
+
+_log = logging.getLogger("fastserve")
+
+STARTUP_FAILURE = 3
+"""The status with which a program ends whose server cannot start."""
+
+_LEVELS = {
+    TRACE: "trace",
+    logging.DEBUG: "debug",
+    logging.INFO: "info",
+    logging.WARNING: "warning",
+    logging.ERROR: "error",
+    logging.CRITICAL: "critical",
+}
+
+
+def _options() -> dict[str, Any]:
+    """Return the type of every option by its name."""
+    types = {"app_dir": str}
+    for _, group in option_groups():
+        annotations = typing.get_type_hints(group)
+        types |= {option_name(declared): annotations[name] for name, declared in declared_options(group)}
+    return types
+
+
+_TYPES = _options()
+# What is meant by the names that uvicorn has for arguments, where ours are others.
+_MEANT = {
+    **{plural: name for name, plural in PLURALS.items()},
+    **{flag.removeprefix("--").replace("-", "_"): name for flag, name in ALIASES.items() if flag.startswith("--")},
+}
+_FULFILLED = {flag.removeprefix("--").replace("-", "_") for flag in FULFILLED}
+
+
+class Config:
+    """What a `Server` serves, and how.
+
+    app: the application, or what names it as in "main:app". The keywords are the options of the command line in snake
+    case (docs/settings.md), and those of `uvicorn.Config`; None is the default. Attributes of the same names may be
+    changed until the server starts. log_config: as for `logging.config`, or None to leave logging as it is.
+    callback_notify: awaited every `timeout_notify` seconds.
+
+    Logging is configured, and `env_file` loaded, when this is made.
+
+    Raises:
+        TypeError: a keyword is unknown.
+        SettingsError: a value is bad, or there is no such thing here.
+    """
+
+    app: ASGIApp | Callable[..., Any] | str
+    host: str
+    port: int
+    workers: int
+    reload: bool
+
+    def __init__(
+        self,
+        app: ASGIApp | Callable[..., Any] | str,
+        host: str = "127.0.0.1",
+        port: int = 8000,
+        *,
+        log_config: LogConfig = LOGGING_CONFIG,
+        timeout_notify: float = 30,
+        callback_notify: Callable[[], Awaitable[None]] | None = None,
+        app_dir: str | None = None,
+        **options: Any,
+    ) -> None:
+        self.app = app
+        self.log_config = log_config
+        self.timeout_notify = timeout_notify
+        self.callback_notify = callback_notify
+        self.loaded = False
+        self._names = _TYPES.keys() - {"log_config"}
+        for name in self._names:
+            setattr(self, PLURALS.get(name, name), None)
+        for keyword, value in {"host": host, "port": port, "app_dir": app_dir, **options}.items():
+            self._take(keyword, value)
+        self._set_defaults()
+        self.configure_logging()
+        env_file = vars(self)["env_file"]
+        if env_file is not None:
+            load_env_file(env_file, os.environ)
+        self._fall_back()
+        self.settings  # noqa: B018  # So that what is wrong is said here.
+
+    def _take(self, keyword: str, value: Any) -> None:
+        """Take the value of a keyword.
+
+        Raises:
+            TypeError: there is no such keyword.
+            SettingsError: uvicorn has it, and fastserve does not.
+        """
+        if keyword in KEYWORDS:
+            if value:
+                raise SettingsError(f"{keyword}: {KEYWORDS[keyword]}")
+            return
+        if keyword in _FULFILLED:
+            return
+        name = _MEANT.get(keyword, keyword)
+        if name not in self._names:
+            close = difflib.get_close_matches(keyword, [*self._names, *_MEANT, "log_config"], 1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            raise TypeError(f"Config has no keyword {keyword!r}{hint}")
+        attribute = PLURALS.get(name, name)
+        if value is not None or getattr(self, attribute) is None:
+            setattr(self, attribute, value)
+
+    def _set_defaults(self) -> None:
+        """Give attributes for which there was no value that which holds, as `uvicorn.Config` has it."""
+        self._given_workers = vars(self)["workers"]
+        for _, group in option_groups():
+            for name, declared in declared_options(group):
+                attribute = PLURALS.get(option_name(declared), option_name(declared))
+                default = group.__dataclass_fields__[name].default
+                if attribute != "log_config" and getattr(self, attribute) is None and attribute != "app_dir":
+                    setattr(self, attribute, list(default) if isinstance(default, tuple) else default)
+
+    def _fall_back(self) -> None:
+        values: dict[str, Any] = {"workers": self._given_workers}
+        for note in fall_back(values, os.environ):
+            _log.info("%s.", note)
+        for name, value in values.items():
+            if value is not None:
+                setattr(self, name, value)
+
+    # What it comes to.
+
+    @property
+    def settings(self) -> Settings:
+        """The settings that the attributes come to.
+
+        Raises:
+            SettingsError: a value is bad.
+        """
+        values = {"app": self.app if isinstance(self.app, str) else None}
+        for name in self._names:
+            value = getattr(self, PLURALS.get(name, name))
+            if value is not None or name == "app_dir":
+                values[name] = _converted(name, value)
+        return Settings.from_options(values)
+
+    @property
+    def asgi_version(self) -> str:
+        """The version of ASGI by which the application is called."""
+        return "3.0"
+
+    @property
+    def is_ssl(self) -> bool:
+        """Whether connections are encrypted."""
+        return bool(vars(self).get("ssl_certfile") or vars(self).get("ssl_keyfile"))
+
+    @property
+    def should_reload(self) -> bool:
+        """Whether the application is imported anew when a file changes."""
+        return isinstance(self.app, str) and self.reload
+
+    @property
+    def use_subprocess(self) -> bool:
+        """Whether the application runs in other processes than this."""
+        return self.reload or self.workers != 1
+
+    @property
+    def encoded_headers(self) -> list[tuple[bytes, bytes]]:
+        """The fields of every response."""
+        settings = self.settings
+        fields = [(name.lower(), value) for name, value in settings.http.fields]
+        is_named = any(name == b"server" for name, _ in fields)
+        return fields if is_named or not settings.http.server_header else [(b"server", b"fastserve"), *fields]
+
+    @property
+    def http_protocol_class(self) -> type[Connection]:
+        """What serves a connection."""
+        return Connection
+
+    @property
+    def ws_protocol_class(self) -> type[Connection]:
+        """What serves a connection that was upgraded, which is the same."""
+        return Connection
+
+    @property
+    def lifespan_class(self) -> type[Lifespan]:
+        """What runs the lifespan of the application."""
+        return Lifespan
+
+    def get_loop_factory(self) -> Callable[[], asyncio.AbstractEventLoop]:
+        """Return what makes the event loop."""
+        return loop_factory(self.settings.processes.loop)
+
+    def setup_event_loop(self) -> None:
+        """Fail, as in uvicorn: the loop is made by `get_loop_factory`.
+
+        Raises:
+            AttributeError: always.
+        """
+        raise AttributeError("use get_loop_factory(), which returns what makes the event loop")
+
+    # What it does.
+
+    def configure_logging(self) -> None:
+        """Configure the logging module as `log_config`, `log_level` and `use_colors` say."""
+        level = vars(self)["log_level"]
+        if isinstance(level, str):
+            self.log_level = level.lower()
+        configure_logging_by(self.log_config, self.settings.logs)
+        if isinstance(level, int) and level not in _LEVELS:
+            for name in ("fastserve", "fastserve.access", "uvicorn", "uvicorn.access"):
+                logging.getLogger(name).setLevel(level)
+
+    def load_app(self) -> ASGIApp:
+        """Return the application.
+
+        Raises:
+            AppLoadError: it cannot be imported or made, or is not an ASGI application.
+        """
+        settings = self.settings
+        if isinstance(self.app, str):
+            return load_app(settings.app)
+        return check_app(self.app, repr(self.app), factory=settings.app.factory)
+
+    def load(self) -> None:
+        """Import the application, as `loaded_app`.
+
+        Raises:
+            SystemExit: that fails, which is logged.
+        """
+        try:
+            self.loaded_app = self.load_app()
+        except AppLoadError as error:
+            _log.error("%s", error.explain())
+            raise SystemExit(STARTUP_FAILURE) from None
+        self.loaded = True
+
+    def bind_socket(self) -> socket.socket:
+        """Return a socket for the first address, which is bound and does not listen, and say where it is.
+
+        Raises:
+            SystemExit: the address cannot be bound, which is logged.
+        """
+        bind = self.settings.bind
+        try:
+            sock, url = bind_one(bind.addresses[0], bind.backlog)
+        except BindError as error:
+            _log.error("%s", error)
+            raise SystemExit(STARTUP_FAILURE) from None
+        announce([url])
+        sock.set_inheritable(True)
+        return sock
+
+
+def _converted(name: str, value: Any) -> Any:
+    """Return a value as the settings have it, from the forms that uvicorn allows.
+
+    Raises:
+        SettingsError: a class that is to be plugged in.
+    """
+    if isinstance(value, type):
+        raise SettingsError(f"{name}: {value.__name__} cannot be plugged in")
+    if name == "header":
+        return tuple(each if isinstance(each, str) else f"{_text(each[0])}: {_text(each[1])}" for each in value)
+    if typing.get_origin(_TYPES[name]) is tuple:
+        return (value,) if isinstance(value, str | os.PathLike) else tuple(os.fspath(each) for each in value)
+    if name == "log_level" and isinstance(value, int):
+        return _LEVELS.get(value)
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if isinstance(value, list | tuple):
+        return ",".join(value)
+    return value
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode("latin-1") if isinstance(value, bytes) else value
