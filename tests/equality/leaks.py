@@ -23,6 +23,7 @@ from typing import Any
 import psutil
 from fastapi import BackgroundTasks, Cookie, Depends, FastAPI, Header, HTTPException
 from pydantic import BaseModel
+from starlette.routing import Route
 
 import fastserve
 from tests.equality.driving import Request
@@ -177,7 +178,7 @@ def _messages(request: Request) -> Iterator[dict[str, Any]]:
 
 def watched_objects(app: FastAPI) -> dict[str, object]:
     """Return the objects whose references are counted: shared by all requests, and not immortal."""
-    routes = {f"the endpoint of {each.path}": each.endpoint for each in app.routes if hasattr(each, "endpoint")}
+    routes = {f"the endpoint of {each.path}": each.endpoint for each in app.routes if isinstance(each, Route)}
     return {"the app": app, "Item": Item, "an exception": NOT_FOUND, "a dependency": common, "dict": dict, **routes}
 
 
