@@ -7,9 +7,12 @@ PYTHON ?= python3
 VENV ?= .venv
 PORT ?= 8000
 FUZZ_S ?= 300
+BENCH_VENV ?= .venv-bench
+# Node's frameworks take part where npm is there.
+NODE_SERVERS := $(if $(shell command -v npm),bench/node/node_modules/.package-lock.json)
 BIN := $(VENV)/bin
 
-.PHONY: serve test check lint format docs fuzz clean help
+.PHONY: serve test check lint format docs fuzz bench bench-quick clean help
 
 help:
 	@sed -n 's/^# \?//p' $(firstword $(MAKEFILE_LIST)) | sed -n '1,4p'
@@ -18,6 +21,8 @@ help:
 	@echo 'make format  format the code'
 	@echo 'make fuzz    fuzz the reader of request heads for FUZZ_S seconds, from the sources, then try what it found compiled'
 	@echo 'make docs    build the documentation into docs/_build'
+	@echo 'make bench   compare with other servers, for about an hour, and put the figures into docs/performance.md'
+	@echo 'make bench-quick  the same in some minutes, with fewer servers, into build/bench.json only'
 	@echo 'make clean   remove what was made'
 
 serve: $(VENV)/demo
@@ -47,8 +52,15 @@ fuzz: $(VENV)/fuzz
 	FASTSERVE_PURE=1 $(BIN)/python -m tests.fuzz.head -max_total_time=$(FUZZ_S)
 	$(BIN)/python -m tests.fuzz.head -runs=0
 
+bench: $(BENCH_VENV)/bench build/baseline $(NODE_SERVERS)
+	$(BENCH_VENV)/bin/python -m bench --scenarios all --json docs/performance.json
+	$(BENCH_VENV)/bin/python -m bench.report docs/performance.json
+
+bench-quick: $(BENCH_VENV)/bench build/baseline
+	$(BENCH_VENV)/bin/python -m bench --scenarios all --quick --json build/bench.json
+
 clean:
-	rm -rf $(VENV) build dist docs/_build *.egg-info
+	rm -rf $(VENV) $(BENCH_VENV) build dist docs/_build *.egg-info
 	find fastserve -name '*.so' -delete
 
 # One stamp for each set of dependencies. The hot modules are compiled anew when they have changed.
@@ -79,4 +91,19 @@ $(VENV)/docs: $(BIN)/python $(BUILT_FROM)
 
 $(VENV)/fuzz: $(VENV)/development
 	$(BIN)/python -m pip install --quiet atheris==3.0.0
+	@touch $@
+
+# The peers have an environment of their own, with pinned versions.
+
+$(BENCH_VENV)/bench: bench/requirements.txt $(BUILT_FROM)
+	$(PYTHON) -m venv $(BENCH_VENV)
+	$(BENCH_VENV)/bin/python -m pip install --quiet --requirement bench/requirements.txt --editable .
+	@touch $@
+
+build/baseline: bench/baseline.c
+	mkdir -p build
+	-$(CC) -O2 -o $@ $<
+
+bench/node/node_modules/.package-lock.json: bench/node/package.json bench/node/package-lock.json
+	npm ci --prefix bench/node --no-audit --no-fund
 	@touch $@

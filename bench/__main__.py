@@ -15,15 +15,19 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 from bench import results
 from bench.load import BROWSER, Wrk
 from bench.measure import MeasurementFailed, Running, answer_of, running, sample
 from bench.results import Samples
 from bench.scenarios import SCENARIOS, Scenario
-from bench.servers import SERVERS, Mode
+from bench.servers import SERVERS, Mode, Server
 
-_QUICK_SERVERS = ("fastserve", "uvicorn", "granian")
+_Cpus: TypeAlias = tuple[int | None, int | None]
+"""The one for the server, and the one for the load."""
+
+_QUICK_SERVERS = ("fastserve", "uvicorn", "granian", "baseline")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +62,8 @@ def main() -> int:
         measured[scenario.name] = samples
         print(f"\n{scenario.title} ({scenario.name}), {effort.rounds} rounds of {effort.seconds:g} s\n")
         print(results.table(samples, scenario.figures), flush=True)
+        if warning := results.disturbance(samples):
+            print(f"\n{warning}", flush=True)
         if options.json:
             results.write(options.json, about, measured)
     return 0
@@ -98,22 +104,33 @@ def _scenarios(options: argparse.Namespace) -> list[Scenario]:
 
 def measure(scenario: Scenario, servers: list[str] | None, effort: Effort) -> Samples:
     """Return the samples of each server, one for each round. A server that fails is left out, which is said."""
-    server_cpu, load_cpu = _cpus()
+    cpus = _cpus()
     names = servers or [name for name in scenario.servers if not effort.quick or name in _QUICK_SERVERS]
     chosen = [SERVERS[name] for name in names if scenario.takes(SERVERS[name])]
     samples: Samples = {server.name: [] for server in chosen}
+    turns = [1] * effort.rounds if scenario.is_fresh else [effort.rounds]
+    for rounds in turns:
+        _measure_rounds(
+            scenario, [each for each in chosen if each.name in samples], rounds, effort.seconds, cpus, samples
+        )
+    return samples
+
+
+def _measure_rounds(
+    scenario: Scenario, servers: list[Server], rounds: int, seconds: float, cpus: _Cpus, samples: Samples
+) -> None:
+    server_cpu, load_cpu = cpus
     with contextlib.ExitStack() as stack:
-        started = [stack.enter_context(running(each, scenario.app, server_cpu, scenario.mode)) for each in chosen]
+        started = [stack.enter_context(running(each, scenario.app, server_cpu, scenario.mode)) for each in servers]
         _check_answers(scenario, started)
-        for _ in range(effort.rounds):
+        for _ in range(rounds):
             for each in list(started):
                 try:
-                    samples[each.server.name].append(sample(each, scenario.load, effort.seconds, load_cpu))
+                    samples[each.server.name].append(sample(each, scenario.load, seconds, load_cpu))
                 except MeasurementFailed as failure:
                     print(f"left out of {scenario.name}: {failure}", file=sys.stderr)
                     started.remove(each)
                     del samples[each.server.name]
-    return samples
 
 
 def _check_answers(scenario: Scenario, started: list[Running]) -> None:
@@ -123,7 +140,7 @@ def _check_answers(scenario: Scenario, started: list[Running]) -> None:
         raise RuntimeError(f"the servers of {scenario.name} answer differently: {answers}")
 
 
-def _cpus() -> tuple[int | None, int | None]:
+def _cpus() -> _Cpus:
     allowed = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     if len(allowed) < 2:
         print("Only one CPU: server and load share it, the figures say little.", file=sys.stderr)

@@ -30,7 +30,7 @@ class Sample:
 
     cpu_us: processor time of the server, user and system, for each request. memory_bytes: the most resident memory that
     it had up to then, with all its processes. connection_bytes: resident memory for each resting connection, where that
-    is what was measured.
+    is what was measured. foreign_share: how much of the server's CPU others used meanwhile, of the time it took.
     """
 
     requests_per_s: float
@@ -40,6 +40,7 @@ class Sample:
     memory_bytes: float
     errors: float
     connection_bytes: float = 0.0
+    foreign_share: float = 0.0
 
 
 class MeasurementFailed(Exception):
@@ -53,6 +54,7 @@ class Running:
     server: Server
     process: psutil.Process
     port: int
+    cpu: int | None
 
 
 @contextlib.contextmanager
@@ -73,7 +75,7 @@ def running(server: Server, app: str, cpu: int | None, mode: Mode = Mode.QUIET) 
             except RuntimeError as error:
                 log.seek(0)
                 raise RuntimeError(f"{error}:\n{log.read().decode(errors='replace')[-2000:]}") from None
-            yield Running(server, process, port)
+            yield Running(server, process, port, cpu)
         finally:
             process.terminate()
             try:
@@ -127,9 +129,11 @@ def sample(of: Running, load: Load, seconds: float, cpu: int | None) -> Sample:
         body_file.write(load.body)
         body_file.flush()
         command = load.command(of.port, of.process.pid, seconds, Path(body_file.name))
-        before = _cpu_s(of.process)
+        began, busy_before, before = time.monotonic(), _busy_s(of.cpu), _cpu_s(of.process)
         done = subprocess.run([*_on(cpu), *command], capture_output=True, text=True, check=False)
         used_s = _cpu_s(of.process) - before
+        foreign_s = _busy_s(of.cpu) - busy_before - used_s if of.cpu is not None else 0.0
+        spent_s = time.monotonic() - began
     if done.returncode or not done.stdout:
         raise MeasurementFailed(f"{of.server.name}, {' '.join(command)}:\n{done.stdout}{done.stderr}")
     seen = json.loads(done.stdout.splitlines()[-1])
@@ -141,6 +145,7 @@ def sample(of: Running, load: Load, seconds: float, cpu: int | None) -> Sample:
         memory_bytes=sum(map(_peak_bytes, _family(of.process))),
         errors=seen["errors"],
         connection_bytes=seen.get("connection_bytes", 0.0),
+        foreign_share=max(0.0, foreign_s / spent_s),
     )
 
 
@@ -151,6 +156,14 @@ def _family(process: psutil.Process) -> list[psutil.Process]:
 def _cpu_s(process: psutil.Process) -> float:
     times = [each.cpu_times() for each in _family(process)]
     return float(sum(time.user + time.system for time in times))
+
+
+def _busy_s(cpu: int | None) -> float:
+    """Return for how long a CPU has not been idle."""
+    if cpu is None:
+        return 0.0
+    times = psutil.cpu_times(percpu=True)[cpu]
+    return float(times.user + times.nice + times.system + times.irq + times.softirq + times.steal)
 
 
 def _peak_bytes(process: psutil.Process) -> int:

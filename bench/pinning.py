@@ -12,8 +12,9 @@ import os
 
 import click
 
-from bench.measure import Load, Sample, median, paired_ratio, running, sample
-from bench.servers import SERVERS, Server
+from bench.load import Wrk
+from bench.measure import Sample, median, paired_ratio, running, sample
+from bench.servers import SERVERS, Mode, Server
 
 
 def main() -> None:
@@ -22,17 +23,18 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=3.0, help="of each measurement")
     options = parser.parse_args()
-    load = Load(seconds=options.seconds)
+    load = Wrk()
     workers = str(len(os.sched_getaffinity(0)))
     samples: dict[str, list[Sample]] = {"auto": [], "off": []}
     with contextlib.ExitStack() as stack:
         started = {}
         for affinity in samples:
             command = (*SERVERS["fastserve"].command, "--workers", workers, "--affinity", affinity)
-            started[affinity] = stack.enter_context(running(Server(affinity, command), "bench.apps:plain", None))
+            server = Server(affinity, command, SERVERS["fastserve"].options)
+            started[affinity] = stack.enter_context(running(server, "bench.apps:plain", None, Mode.QUIET))
         for _ in range(options.rounds):
-            for affinity, (process, port) in started.items():
-                samples[affinity].append(sample(process, port, load, None))
+            for affinity, each in started.items():
+                samples[affinity].append(sample(each, load, options.seconds, None))
     for affinity, of_one in samples.items():
         seen = median(of_one)
         click.echo(f"--affinity {affinity}: {seen.requests_per_s:,.0f} requests/s, {seen.cpu_us:.1f} µs of CPU each")

@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import re
+import statistics
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -14,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from bench.measure import Sample, median, paired_ratio
+
+_MOST_FOREIGN_SHARE = 0.05
 
 Samples = dict[str, list[Sample]]
 """Those of each server, one for each round; the first server is what the others are compared with."""
@@ -58,6 +61,19 @@ def table(samples: Samples, figures: Sequence[str]) -> str:
             cells.append(cell)
         lines.append(f"| {server} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def disturbance(samples: Samples) -> str | None:
+    """Return a warning when others used the server's CPU meanwhile; None when they hardly did.
+
+    Then a server with several threads gets a larger part of it than one with a single thread, which makes requests per
+    second and latencies incomparable. The processor time for each request still says something.
+    """
+    shares = [each.foreign_share for of_one in samples.values() for each in of_one]
+    share = statistics.median(shares) if shares else 0.0
+    if share < _MOST_FOREIGN_SHARE:
+        return None
+    return f"Others used {share:.0%} of the server's CPU: only the processor time for each request says something."
 
 
 def times_better(ours: Sequence[Sample], theirs: Sequence[Sample], figure: str) -> float:

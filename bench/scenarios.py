@@ -19,7 +19,7 @@ THROUGHPUT = ("requests_per_s", "cpu_us", "mean_us", "p99_us", "memory_bytes", "
 class Scenario:
     """One thing that servers are compared in. app: what those for Python serve, as MODULE:ATTRIBUTE.
 
-    figures: what is shown, by its name in Sample. compared: whether all servers must answer the same.
+    figures: what is shown, by its name in Sample. is_fresh: servers are started anew for each round.
     """
 
     name: str
@@ -29,6 +29,7 @@ class Scenario:
     mode: Mode = Mode.QUIET
     servers: tuple[str, ...] = _PYTHON_PEERS
     figures: tuple[str, ...] = THROUGHPUT
+    is_fresh: bool = False
 
     def takes(self, server: Server) -> bool:
         """Tell whether this server can take part."""
@@ -51,13 +52,19 @@ def _api(name: str, title: str, load: Load, app: str = _FASTAPI, servers: tuple[
 
 _ITEM = b'{"name": "A thing", "price": 12.5, "description": "What it is good for", "tags": ["a", "b"]}'
 _JSON_TYPE = "Content-Type: application/json"
+_BROWSER = Wrk(fields=BROWSER)
 _NODE_SERVERS = ("express", "nestjs", "hono", "hono-bun")
 
 SCENARIOS = {
     scenario.name: scenario
     for scenario in (
-        _json("json", "Constant JSON", Wrk(), servers=("fastserve", "fastserve-pure", *_PYTHON_PEERS[1:])),
-        _json("json-browser", "Constant JSON, with a browser's fields", Wrk(fields=BROWSER)),
+        _json("json", "Constant JSON", Wrk(), servers=("fastserve", "fastserve-pure", *_PYTHON_PEERS[1:], "baseline")),
+        _json(
+            "json-browser",
+            "Constant JSON, with a browser's fields",
+            Wrk(fields=BROWSER),
+            servers=(*_PYTHON_PEERS, "baseline"),
+        ),
         _json("json-access-log", "Constant JSON, with an access log", Wrk(), Mode.ACCESS_LOG),
         _json("json-defaults", "Constant JSON, each server with its defaults", Wrk(), Mode.DEFAULTS),
         _json("connections", "A new connection for each request", Wrk(connections=64, fields=("Connection: close",))),
@@ -95,6 +102,7 @@ SCENARIOS = {
             load=Herd(),
             mode=Mode.PATIENT,
             figures=("connection_bytes", "memory_bytes", "errors"),
+            is_fresh=True,  # Memory that the first herd left behind would be used again by the next one.
         ),
     )
 }

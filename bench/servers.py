@@ -10,7 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 _NODE = Path(__file__).parent / "node"
-_BUN = _NODE / "node_modules" / ".bin" / "bun"
+_MODULES = _NODE / "node_modules"
+_BUN = _MODULES / ".bin" / "bun"
+BASELINE = Path("build/baseline")
+"""The C program of bench/baseline.c, when that is compiled."""
 
 
 class Mode(enum.Enum):
@@ -26,7 +29,7 @@ class Mode(enum.Enum):
 class Server:
     """command: the arguments, with {app} and {port}; options: further ones by mode; environment: further variables.
 
-    scenarios: the only ones it takes part in, when its application is its own.
+    scenarios: the only ones it takes part in, when its answer is its own.
     """
 
     name: str
@@ -44,10 +47,9 @@ class Server:
         return {**os.environ, **self.environment}
 
     def is_installed(self) -> bool:
-        """Tell whether its program is here. Those for Python come with bench/requirements.txt."""
-        return shutil.which(self.command[0]) is not None and (
-            self.scenarios is None or (_NODE / "node_modules").exists()
-        )
+        """Tell whether its program is here. Servers for Python come with bench/requirements.txt."""
+        files = [part for part in self.command[1:] if part.endswith(".mjs")]
+        return shutil.which(self.command[0]) is not None and (not files or _MODULES.exists())
 
 
 def _python(*arguments: str) -> tuple[str, ...]:
@@ -94,6 +96,7 @@ SERVERS = {
             _python("gunicorn", "{app}", "--bind", "127.0.0.1:{port}", "--worker-class", "asgi"),
             _options(("--log-level", "warning"), ("--access-logfile", "-"), ("--keep-alive", _IDLE_S)),
         ),
+        Server("baseline", (str(BASELINE), "{port}"), scenarios=frozenset({"json", "json-browser"})),
         # Other languages' frameworks, beside FastAPI: see bench/node.
         _node("express", "node", "express.mjs"),
         _node("nestjs", "node", "nest.mjs"),

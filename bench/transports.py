@@ -8,18 +8,17 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import os
 import socket
 import sys
 from typing import cast
 
 import uvloop
 
-from bench.measure import Load, Sample, median, running, sample
-from bench.servers import Server
+from bench.load import Wrk
+from bench.measure import Sample, median, running, sample
+from bench.servers import BASELINE, Server
 from fastserve.net.epoll import Poller
 
-BASELINE = "build/baseline"
 RESPONSE = b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 13\r\n\r\nHello, world!"
 
 
@@ -62,8 +61,8 @@ async def _serve(kind: str, port: int) -> None:
 def _servers() -> dict[str, Server]:
     kinds = ("uvloop", "asyncio", "native on uvloop", "native on asyncio", "uvloop parts", "native parts on uvloop")
     servers = [Server(kind, (sys.executable, "-m", "bench.transports", "--serve", kind, "{port}")) for kind in kinds]
-    if os.path.exists(BASELINE):
-        servers.insert(0, Server("baseline", (BASELINE, "{port}")))
+    if BASELINE.exists():
+        servers.insert(0, Server("baseline", (str(BASELINE), "{port}")))
     return {server.name: server for server in servers}
 
 
@@ -80,13 +79,13 @@ def main() -> int:
         kind, port = options.serve
         with asyncio.Runner(loop_factory=uvloop.new_event_loop if "uvloop" in kind else None) as runner:
             runner.run(_serve(kind, int(port)))
-    load = Load(connections=options.connections, seconds=options.seconds)
+    load = Wrk(connections=options.connections)
     samples: dict[str, list[Sample]] = {kind: [] for kind in options.kinds}
     with contextlib.ExitStack() as stack:
         started = {kind: stack.enter_context(running(_servers()[kind], "", 0)) for kind in options.kinds}
         for _ in range(options.rounds):
-            for kind, (process, port) in started.items():
-                samples[kind].append(sample(process, port, load, 1))
+            for kind, each in started.items():
+                samples[kind].append(sample(each, load, options.seconds, 1))
     print(f"{'':24}{'requests/s':>12}{'CPU us each':>14}{'p99 ms':>10}")
     for kind, of_one in samples.items():
         middle = median(of_one)

@@ -339,7 +339,7 @@ def _read_file(ctx: click.Context, param: click.Parameter, path: str | None) -> 
     """Take the values of the configuration file as defaults."""
     file = Path(path or "pyproject.toml")
     if file.suffix == ".py":
-        raise click.UsageError(f"--config: {ADVICE['-c']}")
+        raise click.UsageError(f"--config: {file}: {ADVICE['-c']}")
     if path is None and not file.exists():
         return
     try:

@@ -326,8 +326,8 @@ def project_files() -> Iterator[Path]:
         *(PROJECT / name for name in ("fastserve", "tests", "docs", "bench", "changes", ".ci", ".github")),
     ):
         for path in folder.glob("*") if folder == PROJECT else folder.rglob("*"):
-            hidden = any(part in ("__pycache__", "_build", "results") for part in path.parts)
-            if path.is_file() and path.suffix in TEXT and not hidden and path.name != ".coverage":
+            hidden = any(part in ("__pycache__", "_build", "results", "node_modules") for part in path.parts)
+            if path.is_file() and path.suffix in TEXT and not hidden and path.name not in (".coverage", ".git"):
                 yield path
 
 

@@ -26,16 +26,18 @@ class _Connection:
 class ClosedLoop:
     """Sends the next request as soon as the last one is answered, on each of its connections, in a thread.
 
-    keeps: whether connections are kept for the next request. pids: how many answers came from each process (the target
-    is one that answers with its process id). failed: how many requests failed, by how. refused: how many connections
-    were refused.
+    address: text is the path of a Unix socket. keeps: whether connections are kept for the next request. method: of the
+    requests. pids: how many answers came from each process (the target is one that answers with its process id).
+    failed: how many requests failed, by how. refused: how many connections were refused.
     """
 
-    def __init__(self, address: tuple[str, int], *, connections: int = 16, keeps: bool = True) -> None:
+    def __init__(
+        self, address: tuple[str, int] | str, *, connections: int = 16, keeps: bool = True, method: str = "GET"
+    ) -> None:
         self._address = address
         self._keeps = keeps
-        line = b"" if keeps else b"Connection: close\r\n"
-        self._request = b"GET /pid HTTP/1.1\r\nHost: test\r\n" + line + b"\r\n"
+        line = "" if keeps else "Connection: close\r\n"
+        self._request = f"{method} /pid HTTP/1.1\r\nHost: test\r\nContent-Length: 0\r\n{line}\r\n".encode()
         self._selector = selectors.DefaultSelector()
         self._wanted = connections
         self._is_ending = False
@@ -79,9 +81,10 @@ class ClosedLoop:
                 self._fail(key.data, f"no answer within {_LOST_S:g} s")
 
     def _connect(self) -> None:
-        sock = socket.socket()
+        sock = socket.socket(socket.AF_UNIX if isinstance(self._address, str) else socket.AF_INET)
         sock.setblocking(False)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if sock.family != socket.AF_UNIX:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.connect_ex(self._address)
         self._selector.register(sock, selectors.EVENT_WRITE, _Connection(sock, time.monotonic()))
 
@@ -119,14 +122,14 @@ class ClosedLoop:
             return
         connection.data += data
         head, end, body = connection.data.partition(b"\r\n\r\n")
-        length = re.search(rb"content-length: ([0-9]+)", head)
+        length = re.search(rb"content-length: ([0-9]+)", head.lower())
         if not end or length is None or len(body) < int(length[1]):
             return
         if not head.startswith(b"HTTP/1.1 200 "):
             self._fail(connection, head.partition(b"\r\n")[0].decode())
             return
         self.pids[int(body)] += 1
-        if b"connection: close" in head or not self._keeps or self._is_ending:
+        if b"connection: close" in head.lower() or not self._keeps or self._is_ending:
             self._end(connection)
         else:
             self._send(connection)

@@ -23,8 +23,8 @@ INFO:     Finished server process [PID]
 """
 PARENT = """\
 INFO:     fastserve VERSION: served:app, 2 workers (as asked), LOOP, PARSER, BUILD, PYTHON
-INFO:     Fastserve running on URL (Press CTRL+C to quit)
 INFO:     Started parent process [PID]
+INFO:     Fastserve running on URL (Press CTRL+C to quit)
 INFO:     Received SIGTERM, exiting.
 INFO:     Terminating child process [FIRST]
 INFO:     Terminating child process [SECOND]
@@ -168,6 +168,10 @@ def factory():
     return failed
 
 
+def wsgi(environ, start_response):
+    pass
+
+
 number = 7
 """,
 }
@@ -186,7 +190,9 @@ FAILURES = {
     "no such attribute": (["empty:app"], 'module "empty" has no attribute "app"', None),
     "no attribute is named": (["empty"], '"empty" is not of the form "module:attribute"', None),
     "not an application": (["apps:number"], '"apps:number" is not callable: 7', None),
-    "a factory, not said so": (["apps:factory"], "Is it a --factory?", None),
+    "a factory, not said so": (["apps:factory_of_nothing"], '"apps:factory_of_nothing" is not callable: None', None),
+    "a WSGI application": (["apps:wsgi"], '"apps:wsgi" is a WSGI application', None),
+    "a file": (["apps.py"], '"apps.py" is not of the form "module:attribute"; is it "apps:app"?', None),
     "the factory raises": (
         ["apps:raising_factory", "--factory"],
         'the factory "apps:raising_factory" failed',

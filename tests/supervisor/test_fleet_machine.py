@@ -177,7 +177,9 @@ class FleetMachine(RuleBasedStateMachine):
                 process.dies_by = self.model.now + ABORT_S
             case Kill(pid):
                 process = self.model.processes[pid]
-                assert abs(process.dies_by - self.model.now) < SOON_S, "a worker is killed too early or too late"
+                is_due = abs(process.dies_by - self.model.now) < SOON_S
+                has_shown_its_stack = process.is_silent and process.is_steered_away
+                assert is_due or has_shown_its_stack, "a worker is killed too early or too late"
                 process.is_killed = True
 
     def spawn(self, slot: int) -> None:
