@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 import fastserve
+from fastserve.accel import explain
 from tests.equality.apps import bodies, dependencies, parameters, responses, starlette_apps, wiring
 from tests.equality.comparing import found, report
 from tests.equality.driving import Build, Request, Trace
@@ -80,3 +81,13 @@ def test_an_application_behaves_the_same_accelerated(name: str) -> None:
 @pytest.mark.parametrize("name", BUILDS)
 def test_an_application_without_lifespan_behaves_the_same_accelerated(name: str) -> None:
     assert not difference(name, lifespan=False, most=MOST // 3)
+
+
+LEFT_ALONE = {"https"}
+"""Applications to which no request reaches an endpoint."""
+
+
+@pytest.mark.parametrize("name", sorted(BUILDS.keys() - LEFT_ALONE))
+def test_an_application_is_accelerated_at_all(name: str) -> None:
+    reports = explain(BUILDS[name][0](Trace()))
+    assert sum(each.accelerated for each in reports) > len(reports) / 3, [each for each in reports if each.reason]
