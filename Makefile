@@ -12,7 +12,7 @@ BENCH_VENV ?= .venv-bench
 NODE_SERVERS := $(if $(shell command -v npm),bench/node/node_modules/.package-lock.json)
 BIN := $(VENV)/bin
 
-.PHONY: serve test check lint format docs fuzz bench bench-quick clean help
+.PHONY: serve test check lint format docs fuzz bench bench-quick equality clean help
 
 help:
 	@sed -n 's/^# \?//p' $(firstword $(MAKEFILE_LIST)) | sed -n '1,4p'
@@ -20,6 +20,7 @@ help:
 	@echo 'make check   lint and test'
 	@echo 'make format  format the code'
 	@echo 'make fuzz    fuzz the reader of request heads for FUZZ_S seconds, from the sources, then try what it found compiled'
+	@echo 'make equality  prove that the accelerator changes nothing: the suites of FastAPI and Starlette, and more'
 	@echo 'make docs    build the documentation into docs/_build'
 	@echo 'make bench   compare with other servers, for about an hour, and put the figures into docs/performance.md'
 	@echo 'make bench-quick  the same in some minutes, with fewer servers, into build/bench.json only'
@@ -58,6 +59,12 @@ bench: $(BENCH_VENV)/bench build/baseline $(NODE_SERVERS)
 
 bench-quick: $(BENCH_VENV)/bench build/baseline
 	$(BENCH_VENV)/bin/python -m bench --scenarios all --quick --json build/bench.json
+
+equality: $(VENV)/development
+	EQUALITY_ALL=1 $(BIN)/python -m pytest --numprocesses auto tests/equality
+	$(BIN)/python -m tests.equality.suites
+	$(BIN)/python -m tests.equality.examples
+	$(BIN)/python -m tests.equality.leaks
 
 clean:
 	rm -rf $(VENV) $(BENCH_VENV) build dist docs/_build *.egg-info
