@@ -7,6 +7,7 @@ from typing import cast
 from fastserve.addresses import AllowList
 from fastserve.asgi.types import Receive, Scope, Send
 from fastserve.net.ageing import Ages
+from fastserve.net.connection import Connection
 from fastserve.net.deadlines import Watched
 from fastserve.net.introduction import Introduction
 from tests.doubles import START, Rig, request, response, turns
@@ -65,7 +66,9 @@ async def test_connections_are_looked_at_now_and_then_only_and_not_kept() -> Non
 
 async def test_what_is_no_connection_yet_has_no_age() -> None:
     rig, ages = Rig(app), Ages(1)
-    introduction = cast(Watched, Introduction(rig.state, AllowList("*", "--proxy-allow-ips")))
+    introduction = cast(
+        Watched, Introduction(rig.state, AllowList("*", "--proxy-allow-ips"), lambda: Connection(rig.state))
+    )
     for now in (0, 5, 10):
         ages.tick(START + now, [introduction])
     assert not ages._due
