@@ -60,7 +60,7 @@ class Sessions(SessionCaller):
         if self._application.websockets >= self._most:
             raise ProtocolViolation("too many WebSockets are open", status=503, fields=((b"retry-after", b"1"),))
         scope = self._scopes.build_websocket(head, stream, handshake.subprotocols)
-        return Session(head, handshake, scope, stream, self, self._settings, self._max_unread)
+        return Session(head, handshake, scope, stream, self, self._settings, self._max_unread, self._loop)
 
     def call(self, session: Session) -> None:
         """Call the application for this session, in a task of its own."""

@@ -1,5 +1,6 @@
 cimport cython
 
+from fastserve.asgi.arrival cimport Arrival
 from fastserve.net.stream cimport Answering, Stream
 from fastserve.wire.events cimport RequestHead
 from fastserve.wire.ws.frames cimport encode_pong
@@ -26,7 +27,8 @@ cdef class Session(Answering):
     cdef int _state
     cdef Reader _reader
     cdef Writer _writer
-    cdef object _messages, _violation, _disconnect, _changed, _pong
+    cdef object _messages, _violation, _disconnect, _pong, _loop
+    cdef list _arrivals
     cdef Py_ssize_t _queued_bytes
     cdef bint _connect_is_taken, _connection_is_lost, _is_leaving, _has_heard
     cdef readonly bint peer_is_gone
@@ -35,7 +37,7 @@ cdef class Session(Answering):
 
     cpdef bint is_done(self) except -1
     cpdef bint is_answered(self) except -1
-    @cython.locals(reader=Reader, count=Py_ssize_t)
+    @cython.locals(reader=Reader)
     cdef _pull(self)
     cdef bint _has_room(self) except -1
     cdef _take_control(self, object event)
@@ -44,11 +46,13 @@ cdef class Session(Answering):
     cdef _disconnected(self, int code, str reason=*)
     @cython.locals(is_deaf=bint)
     cdef double _keep_alive(self, double now) except -1
-    cdef _wake(self)
+    @cython.locals(arrivals=list, arrival=Arrival)
+    cdef _wake(self, bint now)
     cpdef object take_message(self)
     cdef object _take_received(self)
-    cpdef object wait_message(self)
-    cpdef object change(self)
+    @cython.locals(arrival=Arrival)
+    cpdef Arrival arrival(self)
+    cpdef forget(self, Arrival arrival)
     @cython.locals(is_text=bint)
     cdef object _send_message(self, object message)
     cdef object _send_close(self, object message)

@@ -24,9 +24,10 @@ from collections.abc import Awaitable, Coroutine, Iterable
 from time import perf_counter
 from typing import Any
 
-from fastserve.asgi.awaitables import SENT, Received
+from fastserve.asgi.arrival import Arrival
+from fastserve.asgi.awaitables import SENT
 from fastserve.asgi.types import Message, Scope
-from fastserve.asgi.waiting import wait_message
+from fastserve.asgi.waiting import receive_message
 from fastserve.errors import ClientDisconnected, InvalidMessage, InvalidResponse, WebSocketViolation
 from fastserve.net.stream import Answering, Stream
 from fastserve.settings import WebSocketSettings
@@ -101,8 +102,8 @@ class Session(Answering):
     """
 
     __slots__ = (
+        "_arrivals",
         "_caller",
-        "_changed",
         "_close_until",
         "_connect_is_taken",
         "_connection_is_lost",
@@ -110,6 +111,7 @@ class Session(Answering):
         "_handshake",
         "_has_heard",
         "_is_leaving",
+        "_loop",
         "_max_queue",
         "_max_unread",
         "_messages",
@@ -141,6 +143,7 @@ class Session(Answering):
         caller: SessionCaller,
         settings: WebSocketSettings,
         max_unread: int,
+        loop: asyncio.AbstractEventLoop,
     ) -> None:
         self.head = head
         self.scope = scope
@@ -150,6 +153,7 @@ class Session(Answering):
         self._settings = settings
         self._max_queue = settings.max_queue
         self._max_unread = max_unread
+        self._loop = loop
         self._state = _CONNECTING
         self._reader: Reader | None = None  # once it is open
         self._writer: Writer | None = None
@@ -158,7 +162,7 @@ class Session(Answering):
         self.unread_bytes = 0
         self._connect_is_taken = False
         self._disconnect: tuple[int, str] | None = None  # code and reason, when there is no more to receive
-        self._changed: asyncio.Event | None = None  # set when there may be a message, for those who wait
+        self._arrivals: list[Arrival] = []  # of those who wait for a message
         self.peer_is_gone = False
         self._connection_is_lost = False
         self._violation: WebSocketViolation | None = None  # behind messages that the application has not taken
@@ -196,12 +200,14 @@ class Session(Answering):
         assert self._reader is not None
         self._reader.receive_data(data)
         self._pull()
+        if self._arrivals and self._messages:
+            # No task is running when bytes arrive from a transport.
+            self._wake(asyncio.current_task(self._loop) is None)
 
     def _pull(self) -> None:
-        """Pull events as far as they go, and as there is room for messages."""
+        """Pull events as far as they go, and as there is room for messages. Who waits for them is not told."""
         reader = self._reader
         assert reader is not None
-        count = len(self._messages)
         try:
             while self._has_room():
                 event = reader.next_event()
@@ -221,8 +227,6 @@ class Session(Answering):
         self.unread_bytes = reader.count_unread()
         if self._state == _OPEN:
             self.unread_bytes += self._queued_bytes
-        if len(self._messages) != count:
-            self._wake()
 
     def _has_room(self) -> bool:
         """Tell whether the next event may be pulled. Once a close frame is sent, messages are dropped."""
@@ -260,7 +264,7 @@ class Session(Answering):
         """Have this told to the application, after the messages that it has not taken. The first one counts."""
         if self._disconnect is None:
             self._disconnect = (code, reason)
-            self._wake()
+            self._wake(False)
 
     def peer_closed(self) -> None:
         """See Answering."""
@@ -325,18 +329,20 @@ class Session(Answering):
                 self._pong_until = now + settings.ping_timeout_s
         return min(self._ping_at, self._pong_until) - now
 
-    def _wake(self) -> None:
-        if self._changed is not None:
-            self._changed.set()
+    def _wake(self, now: bool) -> None:
+        """Have those go on that wait for a message."""
+        arrivals, self._arrivals = self._arrivals, []
+        for arrival in arrivals:
+            arrival.wake(now)
 
     # What the application calls.
 
-    def receive(self) -> Awaitable[Message]:
-        """Return the next message, awaitable (ASGI: Connect, Receive, Disconnect).
+    def receive(self) -> Coroutine[Any, Any, Message]:
+        """Return a coroutine that returns the next message (ASGI: Connect, Receive, Disconnect).
 
         After websocket.disconnect there is nothing else, as often as one asks.
         """
-        return Received(self)
+        return receive_message(self)
 
     def take_message(self) -> Message | None:
         """Return the next message, or None when there is none yet."""
@@ -360,19 +366,21 @@ class Session(Answering):
             self.unread_bytes -= len(message)
             if self._reader.count_unread():
                 self._pull()
+                if self._arrivals and self._messages:
+                    self._wake(False)
             self._stream.resume_reading()
         return {"type": "websocket.receive", "text" if isinstance(message, str) else "bytes": message}
 
-    def wait_message(self) -> Coroutine[Any, Any, Message]:
-        """Return a coroutine that waits for the next message."""
-        return wait_message(self)
+    def arrival(self) -> Arrival:
+        """Return what is awaited until there may be a message."""
+        arrival = Arrival(self._loop)
+        self._arrivals.append(arrival)
+        return arrival
 
-    def change(self) -> asyncio.Event:
-        """Return an event that is set when there may be a message, from now on."""
-        if self._changed is None:
-            self._changed = asyncio.Event()
-        self._changed.clear()
-        return self._changed
+    def forget(self, arrival: Arrival) -> None:
+        """Take note that nobody waits for it any more."""
+        if arrival in self._arrivals:
+            self._arrivals.remove(arrival)
 
     def send(self, message: Message) -> Awaitable[None]:
         """Send a message, which is done when this returns; await the result to keep to the client's pace.

@@ -34,7 +34,8 @@ class Deflating:
 
     server_bits, client_bits: the windows, as powers of two. server_forgets, client_forgets: whether each side begins
     every message anew (no_context_takeover). tells_server_bits, tells_client_bits: whether the answer names the
-    windows. """
+    windows.
+    """
 
     server_bits: int = _WINDOW_BITS
     client_bits: int = _MOST_WINDOW_BITS
