@@ -1,7 +1,8 @@
-"""The scope of an HTTP request (ASGI HTTP specification 2.4, HTTP Connection Scope)."""
+"""The scope of an HTTP request or a WebSocket (ASGI HTTP and WebSocket specification, Connection Scope)."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote, unquote_to_bytes
 
@@ -11,8 +12,10 @@ from fastserve.wire.events import Field, RequestHead
 
 ASGI_VERSION = "3.0"
 HTTP_SPEC_VERSION = "2.4"
+WEBSOCKET_SPEC_VERSION = "2.5"
 
 _ASGI = {"version": ASGI_VERSION, "spec_version": HTTP_SPEC_VERSION}
+_WEBSOCKET_SCHEMES = {"http": "ws", "https": "wss"}
 _KEYS = (
     "type",
     "asgi",
@@ -85,6 +88,17 @@ class ScopeBuilder:
             scope["state"] = self.state.copy()
         if self._forwarded is not None and _has_any(head.fields, self._forwarded_names):
             self._forwarded.apply(scope)
+        return scope
+
+    def build_websocket(self, head: RequestHead, stream: Stream, subprotocols: Sequence[str]) -> dict[str, Any]:
+        """Return a new scope for a request that opens a WebSocket, with the subprotocols that the client offers."""
+        scope = self.build(head, stream)
+        del scope["method"]
+        scope["type"] = "websocket"
+        scope["asgi"]["spec_version"] = WEBSOCKET_SPEC_VERSION
+        scope["scheme"] = _WEBSOCKET_SCHEMES.get(scope["scheme"], scope["scheme"])
+        scope["subprotocols"] = list(subprotocols)
+        scope["extensions"] = {**scope.get("extensions", {}), "websocket.http.response": {}}
         return scope
 
 

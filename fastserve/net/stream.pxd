@@ -6,6 +6,9 @@ cdef class Answering:
 
     cpdef start(self)
     cpdef receive_body(self, bytes data, bint last)
+    cpdef receive_bytes(self, bytes data)
+    cpdef double tick(self, double now) except -1
+    cpdef drain(self)
     cpdef peer_closed(self)
     cpdef connection_lost(self)
 
@@ -17,6 +20,9 @@ cdef class Stream(Watched):
 
     cpdef start_response(self, object status, object fields)
     cpdef send_body(self, bytes body, bint last)
+    cpdef bytes switch(self, object fields)
+    cpdef send_bytes(self, list parts)
+    cpdef expect(self)
     cpdef object wait_writable(self)
     cpdef ask_for_body(self)
     cpdef resume_reading(self)

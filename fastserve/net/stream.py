@@ -15,7 +15,7 @@ Address: TypeAlias = tuple[str, int | None]
 class Answering:
     """One request and its response, as a connection sees them. The layer above derives from it.
 
-    unread_bytes: bytes of the request body that were received and not yet taken by the application.
+    unread_bytes: of what was received, those that the application has not taken yet.
     """
 
     __slots__ = ("unread_bytes",)
@@ -30,6 +30,17 @@ class Answering:
     def receive_body(self, data: bytes, last: bool) -> None:
         """Take the next part of the request body; `last` tells that it is complete."""
         raise NotImplementedError
+
+    def receive_bytes(self, data: bytes) -> None:
+        """Take bytes of the protocol to which the stream was switched."""
+        raise NotImplementedError
+
+    def tick(self, now: float) -> float:
+        """Act on what is due, and return in how many seconds there is something again. Called after a switch only."""
+        raise NotImplementedError
+
+    def drain(self) -> None:
+        """Take note that the worker is about to stop."""
 
     def peer_closed(self) -> None:
         """Take note that the client sends nothing more; it may still be reading."""
@@ -72,6 +83,28 @@ class Stream(Watched):
         Raises:
             InvalidResponse: the body does not have the length that was declared. Nothing of it is sent.
         """
+        raise NotImplementedError
+
+    def switch(self, fields: Iterable[Field]) -> bytes:
+        """Agree to the protocol that the request asks for: from now on the stream carries its bytes, both ways.
+
+        Returns what of it has come already.
+
+        Raises:
+            InvalidResponse: a field is wrong. Nothing is sent.
+        """
+        raise NotImplementedError
+
+    def send_bytes(self, parts: list[bytes]) -> None:
+        """Send bytes of the protocol to which the stream was switched."""
+        raise NotImplementedError
+
+    def end(self, *, lingers: bool) -> None:
+        """Send what is waiting, and close. lingers: the client may still be sending, and should get it nevertheless."""
+        raise NotImplementedError
+
+    def expect(self) -> None:
+        """Ask the answering side again when something is due (see Answering.tick)."""
         raise NotImplementedError
 
     def wait_writable(self) -> Coroutine[Any, Any, None]:

@@ -45,6 +45,7 @@ cdef class ResponseEncoder:
     cdef bytes _length_without_body(self, bytes body, bint last)
     cdef bint _is_http10(self) except -1
     cpdef bytes encode_continue(self)
+    cpdef bytes encode_switch(self, object fields)
     cpdef list encode_refusal(self, object violation, RequestHead head)
 
 

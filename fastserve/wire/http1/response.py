@@ -282,6 +282,22 @@ class ResponseEncoder:
         """Return a 100 (Continue) response (RFC 9110 §15.2.1)."""
         return _CONTINUE
 
+    def encode_switch(self, fields: Iterable[Field]) -> bytes:
+        """Return the response after which the connection speaks the protocol of the request (RFC 9110 §15.2.2).
+
+        Raises:
+            InvalidResponse: a field is wrong.
+        """
+        assert self._head is not None
+        assert self._head.protocol is not None
+        self.start(101, fields)
+        assert self._held is not None
+        status_line, _, *lines = self._held
+        self._held = None
+        block = self._defaults.block_without(self._replaced or ())
+        switch = b"upgrade: %b\r\nconnection: upgrade\r\n" % self._head.protocol
+        return b"".join((status_line, block, switch, *lines, b"\r\n"))
+
     def encode_refusal(self, violation: ProtocolViolation, head: RequestHead | None) -> list[bytes]:
         """Return the response to a request that broke the protocol: complete, and the last of the connection.
 
@@ -291,7 +307,7 @@ class ResponseEncoder:
         text = _BAD_REQUEST if status == http.HTTPStatus.BAD_REQUEST else status.phrase.encode()
         self.begin(head)
         self.keep_alive = False
-        self.start(status, [(b"content-type", b"text/plain; charset=utf-8")])
+        self.start(status, [(b"content-type", b"text/plain; charset=utf-8"), *violation.fields])
         return self.encode_body(text, True)
 
 
