@@ -52,7 +52,9 @@ class Accelerated:
             plan = self._plan
             if plan is None or plan.is_stale():
                 plan = self._renew()
-            if await plan.serve(scope, receive, send):
+            answer = plan.answer(scope, receive, send)
+            if answer is not None:
+                await answer
                 return
         elif scope["type"] == "lifespan":
             send = self._planning(send)

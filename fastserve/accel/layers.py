@@ -19,6 +19,8 @@ from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.requests import Request
 
+from fastserve.accel.cors import Cors, CorsWatch
+from fastserve.accel.watching import Watch
 from fastserve.asgi.types import Message, Receive, Scope, Send
 
 Handler = Callable[[Scope, Receive, Send], Awaitable[None]]
@@ -30,35 +32,22 @@ response has been started; the request is the one that exception handlers get.""
 _STARTED = {"type": "http.response.start"}
 
 
-class Watch:
-    """Passes the messages of a response on, and takes note of its start."""
-
-    __slots__ = ("_send", "is_started")
-
-    def __init__(self, send: Send) -> None:
-        self._send = send
-        self.is_started = False
-
-    async def send(self, message: Message) -> None:
-        """Send a message."""
-        if message["type"] == "http.response.start":
-            self.is_started = True
-        await self._send(message)
-
-
 class FusedExceptions(ExceptionMiddleware):
     """ExceptionMiddleware, which answers requests for accelerated routes on the spot.
 
-    It takes the place of the one that the framework has made, and has all of its attributes. serve: answers a request
-    if it can, and tells whether it has; None while there is no plan.
+    It takes the place of the one that the framework has made, and has all of its attributes. answer: returns what
+    answers a request, or None; it is None itself while there is no plan.
     """
 
-    serve: Callable[[Scope, Receive, Send], Awaitable[bool]] | None = None
+    answer: Callable[[Scope, Receive, Send], Awaitable[None] | None] | None = None
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer a request (ASGI application)."""
-        if self.serve is not None and scope["type"] == "http" and await self.serve(scope, receive, send):
-            return
+        if self.answer is not None and scope["type"] == "http":
+            answer = self.answer(scope, receive, send)
+            if answer is not None:
+                await answer
+                return
         await super().__call__(scope, receive, send)
 
 
@@ -67,16 +56,17 @@ class Stack:
 
     exceptions: the innermost layer, or None when the stack hides it. server_errors: the outermost one when all of the
     framework's layers there are the original ones, else None. first: what is called by these; it is `exceptions` when
-    the user has no middleware.
+    the user has no middleware. cors: stands in for `first` when that is a CORSMiddleware and all that the user has.
     """
 
-    __slots__ = ("exceptions", "first", "outermost", "server_errors")
+    __slots__ = ("cors", "exceptions", "first", "outermost", "server_errors")
 
     def __init__(self, outermost: Any, exceptions: FusedExceptions | None, frameworks_layers: tuple[type, ...]) -> None:
         self.outermost = outermost
         self.exceptions = exceptions
         self.server_errors: ServerErrorMiddleware | None = None
         self.first: Any = outermost
+        self.cors: Cors | None = None
         if type(outermost) is ServerErrorMiddleware:
             layer: Any = outermost.app
             for expected in frameworks_layers:
@@ -85,20 +75,31 @@ class Stack:
                     return
                 layer = layer.app
             self.server_errors, self.first = outermost, layer
+            self.cors = Cors.of(layer, exceptions)
 
     def is_bare(self) -> bool:
         """Tell whether there is nothing between the outermost and the innermost layers."""
         return self.server_errors is not None and self.first is self.exceptions
-
-    async def call_first(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Call the user's middleware, with what ServerErrorMiddleware does around it."""
-        await self.guard(self.first, scope, receive, send)
 
     async def guard(self, app: Handler, scope: Scope, receive: Receive, send: Send) -> None:
         """Call an application, with what ServerErrorMiddleware does around it."""
         watch = Watch(send)
         try:
             await app(scope, receive, watch.send)
+        except Exception as error:
+            await self._give_up(_raising(error, watch.is_started), scope, receive, _passing(send))
+
+    async def serve_with_cors(
+        self, endpoint: Any, params: dict[str, Any], origin: Any, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        """Have an endpoint answer a request as within CORSMiddleware (origin: see Cors)."""
+        assert self.cors is not None
+        watch = CorsWatch(self.cors, origin, scope, send)
+        try:
+            if endpoint.handles_errors:
+                await endpoint.serve(scope, receive, watch.send, params, self.failed_inside)
+            else:
+                await endpoint.serve_within(params, scope, receive, watch.send)
         except Exception as error:
             await self._give_up(_raising(error, watch.is_started), scope, receive, _passing(send))
 

@@ -119,6 +119,7 @@ def test_strict_names_the_routes_that_cannot_be_accelerated() -> None:
         asyncio.run(accelerate(app, mode="strict")(Sent().make_scope(), None, None))  # type: ignore[arg-type]
 
 
+ALWAYS = {part.path for part in patches.always("fastapi")}
 PATCHED = [part.path for part in patches.parts("fastapi")]
 
 
@@ -133,10 +134,12 @@ def test_whatever_is_patched_before_or_after_the_plan_is_made_is_noticed(
         monkeypatch.setattr(part.holder, part.name, type(part.name, (part.found,), {}))
     else:
         monkeypatch.setattr(part.holder, part.name, _wrapped(part.found))
-    assert not _is_accelerated(late)
+    assert not _is_accelerated(late, "/dependent")
+    assert _is_accelerated(late) == (path not in ALWAYS)
     assert [report.reason for report in explain(_app())] == [f"{_first_patched()} has been replaced"] * 2
     monkeypatch.undo()
     assert _is_accelerated(late)
+    assert _is_accelerated(late, "/dependent")
 
 
 def _first_patched() -> str:
