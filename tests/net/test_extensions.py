@@ -38,7 +38,7 @@ class Site:
         self.writers: list[asyncio.StreamWriter] = []
 
     async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        tls = {"ssl": client_context(), "server_hostname": "localhost"} if self._is_tls else {}
+        tls: dict[str, Any] = {"ssl": client_context(), "server_hostname": "localhost"} if self._is_tls else {}
         host, port = self.listening.getsockname()
         reader, writer = await asyncio.open_connection(host, port, **tls)
         self.writers.append(writer)
