@@ -241,7 +241,7 @@ class Config:
         settings = self.settings
         if isinstance(self.app, str):
             return load_app(settings.app)
-        return check_app(self.app, repr(self.app), factory=settings.app.factory)
+        return check_app(self.app, repr(self.app), factory=settings.app.factory, interface=settings.app.interface)
 
     def load(self) -> None:
         """Import the application, as `loaded_app`.

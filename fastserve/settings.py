@@ -99,6 +99,12 @@ class AppSettings(Group):
 
     app: str | None = None
     factory: bool = option(False, "--factory", "Call APP without arguments to get the application.")
+    interface: str = option(
+        "auto",
+        "--interface",
+        "What APP is. 'auto' finds out. WSGI applications need a2wsgi, of the extra 'wsgi'.",
+        choices=("auto", "asgi3", "asgi2", "wsgi"),
+    )
     app_dir: str | None = option(
         "", "--app-dir", "Look for APP in this directory, put first on sys.path.", metavar="DIR"
     )

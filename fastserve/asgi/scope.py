@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import quote, unquote_to_bytes
 
@@ -16,6 +17,10 @@ WEBSOCKET_SPEC_VERSION = "2.5"
 
 _ASGI = {"version": ASGI_VERSION, "spec_version": HTTP_SPEC_VERSION}
 _WEBSOCKET_SCHEMES = {"http": "ws", "https": "wss"}
+_NOTHING: Mapping[str, Any] = MappingProxyType({})  # which nobody can change, so that all requests can share it
+# HTTP/1.0 has neither interim responses nor trailers.
+_EXTENSIONS_1_0 = dict.fromkeys(("http.response.pathsend", "http.response.zerocopysend"), _NOTHING)
+_EXTENSIONS = {**_EXTENSIONS_1_0, **dict.fromkeys(("http.response.early_hint", "http.response.trailers"), _NOTHING)}
 _KEYS = (
     "type",
     "asgi",
@@ -29,6 +34,7 @@ _KEYS = (
     "raw_path",
     "query_string",
     "headers",
+    "extensions",
 )
 
 
@@ -82,8 +88,7 @@ class ScopeBuilder:
             scope["method"] = head.method
         if head.query:
             scope["query_string"] = head.query
-        if stream.tls is not None:
-            scope["extensions"] = {"tls": stream.tls.copy()}
+        scope["extensions"] = _extensions(head, stream)
         if self.state is not None:
             scope["state"] = self.state.copy()
         if self._forwarded is not None and _has_any(head.fields, self._forwarded_names):
@@ -113,6 +118,14 @@ def _has_any(fields: list[Field], names: frozenset[bytes]) -> bool:
         if first in (_F, _X) and name in names:
             return True
     return False
+
+
+def _extensions(head: RequestHead, stream: Stream) -> dict[str, Any]:
+    """Return the extensions that work for a request."""
+    extensions = _EXTENSIONS_1_0.copy() if head.http_version == "1.0" else _EXTENSIONS.copy()
+    if stream.tls is not None:
+        extensions["tls"] = stream.tls.copy()
+    return extensions
 
 
 def decode_path(raw_path: bytes) -> str:

@@ -98,6 +98,7 @@ class Connection(Stream):
         """Take the transport of an accepted connection."""
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(high=self._state.limits.unsent_bytes)
+        self.sends_files = hasattr(transport, "send_file")
         self.client = as_address(transport.get_extra_info("peername"))
         self.server = as_address(transport.get_extra_info("sockname"))
         self._state.add(self)
@@ -346,6 +347,36 @@ class Connection(Stream):
             wait_s = self._exchange.tick(self._state.deadlines.now)
             if self._phase == _SWITCHED:
                 self._state.deadlines.set(self, wait_s)
+
+    def declare_length(self, length: int) -> int:
+        """See Stream."""
+        return self._response.declare_length(length)
+
+    def send_file(self, fd: int, offset: int, count: int, last: bool) -> None:
+        """See Stream."""
+        if not self._head_is_sent and self._must_close(last):
+            self._response.keep_alive = False
+        before, after = self._response.encode_around(count, last)
+        self._head_is_sent = True
+        if self._response.has_body():
+            cast(Any, self._transport).send_file(before, fd, offset, count, after)
+        else:
+            self._transport.write(before)
+        if last:
+            self._end_response()
+
+    def send_early_hint(self, links: Iterable[bytes]) -> None:
+        """See Stream."""
+        self._transport.write(self._response.encode_early_hint(links))
+
+    def takes_trailers(self) -> bool:
+        """See Stream."""
+        return self._response.takes_trailers()
+
+    def send_trailers(self, fields: Iterable[Field]) -> None:
+        """See Stream."""
+        self._transport.write(b"".join(self._response.encode_trailers(fields)))
+        self._end_response()
 
     def wait_writable(self) -> Coroutine[Any, Any, None]:
         """See Stream."""

@@ -56,10 +56,11 @@ class Stream(Watched):
 
     client, server: the addresses of both ends; client is None for a Unix socket. scheme: "http" or "https".
     tls: what the `tls` extension of ASGI says of the connection; None without TLS.
-    is_writable: the peer keeps up; while it is False, nothing more should be sent.
+    is_writable: the peer keeps up; while it is False, nothing more should be sent. sends_files: `send_file` may be
+    called.
     """
 
-    __slots__ = ("client", "is_writable", "scheme", "server", "tls")
+    __slots__ = ("client", "is_writable", "scheme", "sends_files", "server", "tls")
 
     def __init__(self) -> None:
         super().__init__()
@@ -68,6 +69,7 @@ class Stream(Watched):
         self.scheme = "http"
         self.tls: dict[str, Any] | None = None
         self.is_writable = True
+        self.sends_files = False
 
     def start_response(self, status: int, fields: Iterable[Field]) -> None:
         """Take the start of the response and hold it back; until the first `send_body` another may replace it.
@@ -105,6 +107,34 @@ class Stream(Watched):
 
     def expect(self) -> None:
         """Ask the answering side again when something is due (see Answering.tick)."""
+        raise NotImplementedError
+
+    def declare_length(self, length: int) -> int:
+        """Declare the length of the body, unless the start that is held has done so; return what is declared."""
+        raise NotImplementedError
+
+    def send_file(self, fd: int, offset: int, count: int, last: bool) -> None:
+        """Send the next part of the body from a file, which may be closed afterwards; see `send_body`."""
+        raise NotImplementedError
+
+    def send_early_hint(self, links: Iterable[bytes]) -> None:
+        """Tell the client which other resources it is going to need, if it can be told; before the first `send_body`.
+
+        Raises:
+            InvalidResponse: a link is wrong.
+        """
+        raise NotImplementedError
+
+    def takes_trailers(self) -> bool:
+        """Tell whether `send_trailers` may end the response, after a `send_body` that was not the last."""
+        raise NotImplementedError
+
+    def send_trailers(self, fields: Iterable[Field]) -> None:
+        """End the response with trailers.
+
+        Raises:
+            InvalidResponse: a field is wrong. Nothing of them is sent.
+        """
         raise NotImplementedError
 
     def wait_writable(self) -> Coroutine[Any, Any, None]:
