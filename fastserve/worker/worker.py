@@ -20,6 +20,7 @@ from fastserve.net.certificates import Certificates
 from fastserve.settings import Settings
 from fastserve.worker.garbage import collecting
 from fastserve.worker.loops import loop_factory
+from fastserve.worker.memory import keep_freed_memory
 from fastserve.worker.owner import Owner
 from fastserve.worker.server import Place, Server
 
@@ -115,6 +116,7 @@ def run_worker(
     loaded or started.
     """
     os.environ["FASTSERVE_WORKER_ID"] = str(place.slot if place is not None else 0)
+    keep_freed_memory()
     signals = Signals(owner)
     try:
         signals.catch()
