@@ -125,6 +125,17 @@ def test_reloading_under_load_fails_no_request(gunicorn: Begin) -> None:
     assert server.stop() == 0
 
 
+def test_a_stop_under_load_answers_what_it_has_accepted(current: Begin) -> None:
+    server = current("-w", "2").wait_workers(2)
+    with ClosedLoop(server.address, method="POST") as load:
+        wait_until(lambda: load.answered > 100)
+        server.send_signal(signal.SIGTERM)
+        assert server.wait_exit() == 0
+        wait_until(lambda: load.refused > 0)
+    # A connection may come between the last look into the queue and the end of the socket.
+    assert load.failed.total() <= 2, load.failed
+
+
 def test_max_requests_replaces_workers_and_fails_no_request(current: Begin) -> None:
     server = current("-w", "2", "--max-requests", "300", "--max-requests-jitter", "50").wait_workers(2)
     with ClosedLoop(server.address) as kept, ClosedLoop(server.address, connections=4, keeps=False) as new:
@@ -188,6 +199,20 @@ def test_a_blocked_worker_shows_its_stack_and_is_replaced(gunicorn: Begin, folde
     assert (folder / "aborted").read_text() == str(server.booted[0])
     assert "SIGKILL" not in server.log
     assert life(folder).count(f"shutdown {server.booted[0]}") == 1
+
+
+def test_a_worker_that_is_blocked_in_c_shows_its_stack_too(current: Begin, folder: Path) -> None:
+    (folder / "stuck.py").write_text(
+        "async def app(scope, receive, send):\n"
+        "    if scope['type'] == 'http':\n"
+        "        sum(range(10 ** 15))\n"  # where no signal is heard
+    )
+    server = current("--timeout", "2", app="stuck:app").wait_workers()
+    with RawClient(server.address) as client:
+        client.get("/")
+        server.wait_log("was sent SIGKILL")
+        server.wait_workers(2)
+    assert 'stuck.py", line 3 in app' in server.log
 
 
 def test_a_slow_start_of_the_application_is_no_timeout(current: Begin, folder: Path) -> None:
