@@ -398,7 +398,7 @@ class Request:
         """Return the request of a scope."""
         path, query = scope["raw_path"].decode("latin-1"), scope["query_string"].decode("latin-1")
         return cls(
-            method=scope["method"],
+            method=scope.get("method", "GET"),  # A WebSocket has none.
             path=scope["path"],
             query=query,
             uri=f"{path}?{query}" if query else path,
