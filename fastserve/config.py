@@ -273,6 +273,22 @@ class Config:
         return sock
 
 
+def as_option(keyword: str, value: Any) -> tuple[str, Any] | None:
+    """Return an option and its value, by its name here, for a keyword of uvicorn; None for what is so in any case.
+
+    Raises:
+        SettingsError: there is no such thing.
+    """
+    if keyword in _FULFILLED or (keyword in KEYWORDS and not value):
+        return None
+    if keyword in KEYWORDS:
+        raise SettingsError(f"{keyword}: {KEYWORDS[keyword]}")
+    name = _MEANT.get(keyword, keyword)
+    if name not in _TYPES:
+        raise SettingsError(f"unknown option {keyword!r}")
+    return name, _converted(name, value)
+
+
 def _converted(name: str, value: Any) -> Any:
     """Return a value as the settings have it, from the forms that uvicorn allows.
 
