@@ -1,4 +1,4 @@
-"""How many instructions a request costs, and where: counted by callgrind, so the same on a busy machine as on an idle one.
+"""How many instructions a request costs, and where. Counted by callgrind, so the same on a busy machine.
 
     python -m bench.instructions [--top 30] [--fields browser]
 

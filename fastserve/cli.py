@@ -99,7 +99,7 @@ def _serve(argv: Sequence[str]) -> int:
     for text in (*given.notes, *settings.notes):
         _log.info("%s.", text)
     for text in remarks(given.names, os.environ):
-        _log.warning("%s.", text)
+        _log.warning("%s", text)
     return serve(settings)
 
 

@@ -16,7 +16,7 @@ from fastserve.environment import fall_back, load_env_file
 from fastserve.errors import AppLoadError, BindError, SettingsError
 from fastserve.logs import LOGGING_CONFIG, TRACE, LogConfig, configure_logging_by
 from fastserve.net.connection import Connection
-from fastserve.peers import ALIASES, FULFILLED, KEYWORDS, PLURALS
+from fastserve.peers import ALIASES, FALLBACKS, FULFILLED, KEYWORDS, PLURALS
 from fastserve.settings import Settings, declared_options, option_groups, option_name
 from fastserve.supervisor.listeners import bind_one
 from fastserve.worker.apploader import check_app, load_app
@@ -134,7 +134,7 @@ class Config:
 
     def _set_defaults(self) -> None:
         """Give attributes for which there was no value that which holds, as `uvicorn.Config` has it."""
-        self._given_workers = vars(self)["workers"]
+        self._given = {name: vars(self).get(name) for name in FALLBACKS}
         for _, group in option_groups():
             for name, declared in declared_options(group):
                 attribute = PLURALS.get(option_name(declared), option_name(declared))
@@ -143,10 +143,9 @@ class Config:
                     setattr(self, attribute, list(default) if isinstance(default, tuple) else default)
 
     def _fall_back(self) -> None:
-        values: dict[str, Any] = {"workers": self._given_workers}
-        for note in fall_back(values, os.environ):
+        for note in fall_back(self._given, os.environ):
             _log.info("%s.", note)
-        for name, value in values.items():
+        for name, value in self._given.items():
             if value is not None:
                 setattr(self, name, value)
 

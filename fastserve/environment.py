@@ -42,12 +42,13 @@ def remarks(names: Collection[str], environ: Mapping[str, str]) -> Iterator[str]
     if _SERVICE_URL.match(environ.get("FASTSERVE_PORT", "")):
         yield (
             "FASTSERVE_PORT is that of a Kubernetes service called fastserve, and is not used; enableServiceLinks:"
-            " false spares it"
+            " false spares it."
         )
     for variable in sorted(environ):
         if variable.startswith(_PREFIX) and variable not in known and not _SERVICE.fullmatch(variable):
-            close = difflib.get_close_matches(variable, [each for each in known if each.startswith(_PREFIX)], 1)
-            hint = f"; did you mean {close[0]}?" if close else ""
+            ours = [each.removeprefix(_PREFIX) for each in known if each.startswith(_PREFIX)]
+            close = difflib.get_close_matches(variable.removeprefix(_PREFIX), ours, 1)
+            hint = f"; did you mean {_PREFIX}{close[0]}?" if close else "."
             yield f"{variable} is no option of fastserve{hint}"
 
 

@@ -43,6 +43,10 @@ class BindError(StartupError):
     """A listening socket cannot be opened."""
 
 
+class CertificateError(StartupError):
+    """A certificate or its key is missing, cannot be read, or is wrong."""
+
+
 class LifespanError(StartupError):
     """The application answered `lifespan.startup.failed`, or cannot start with `--lifespan on`."""
 

@@ -170,7 +170,7 @@ def worker_settings(cfg: Any, options: Mapping[str, Any]) -> Settings:
             raise SettingsError(f"CONFIG_KWARGS: {name!r} cannot be given here: {_DECIDED_BY_GUNICORN[name]}")
     if cfg.is_ssl:
         raise SettingsError("certfile, keyfile: TLS is not available in this worker; let a proxy in front terminate it")
-    given = {name: _in_option_form(name, value) for name, value in options.items()}
+    given = dict(_in_option_form(name, value) for name, value in options.items())
     values = {**_mapped(cfg), **given, "access_log": False}
     # What the whole stop may take is the arbiter's to say, and it counts from SIGTERM.
     budget_s = cfg.graceful_timeout - float(values.get("drain_delay", 0))
@@ -211,13 +211,13 @@ def _head_bytes(field_bytes: int, count: int) -> int:
     return max(min(usual, field_bytes * count), field_bytes)
 
 
-def _in_option_form(name: str, value: Any) -> Any:
-    """Return a value as options have it, if uvicorn has it in another form."""
+def _in_option_form(name: str, value: Any) -> tuple[str, Any]:
+    """Return an option as we have it, if uvicorn has it in another form."""
+    if name == "headers":
+        return "header", tuple(f"{field}: {content}" for field, content in value)
     if name == "forwarded_allow_ips":
-        return _joined(value)
-    if name == "header":
-        return tuple(value)
-    return value
+        return name, _joined(value)
+    return name, value
 
 
 def _joined(value: Any) -> str:

@@ -150,7 +150,7 @@ UVICORN_LISTS: dict[str, str | None] = {
 }
 """How uvicorn separates several values of a variable; None is white space."""
 
-FALLBACKS: dict[str, str] = {"workers": "WEB_CONCURRENCY"}
+FALLBACKS: dict[str, str] = {"workers": "WEB_CONCURRENCY", "forwarded_allow_ips": "FORWARDED_ALLOW_IPS"}
 """Variables that decide when nothing else does."""
 
 

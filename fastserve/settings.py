@@ -213,6 +213,13 @@ class ProcessSettings(Group):
     preload: bool = option(
         False, "--preload", "Import APP in the supervisor, before it forks workers: they share its memory."
     )
+    gc: str = option(
+        "server",
+        "--gc",
+        "How Python looks for cyclic garbage in a worker: 'server' leaves out what was there when the application had"
+        " started, and looks less often; 'default' is Python's own way, which a program that embeds the server keeps.",
+        choices=("server", "default"),
+    )
     hooks: str | None = option(
         None,
         "--hooks",
@@ -367,6 +374,101 @@ class ProxySettings(Group):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TlsSettings(Group):
+    """TLS: certificates, and what clients must be able to do."""
+
+    certfile: str | None = option(
+        None,
+        "--ssl-certfile",
+        "Speak TLS, with the certificate in this PEM file, and the others of its chain after it. It is read again when"
+        " it changes.",
+        metavar="FILE",
+    )
+    keyfile: str | None = option(
+        None,
+        "--ssl-keyfile",
+        "The key of the certificate. The default is the file of the certificate.",
+        metavar="FILE",
+    )
+    keyfile_password: str | None = option(
+        None, "--ssl-keyfile-password", "The password of the key, if it has one.", metavar="TEXT"
+    )
+    sni_dir: str | None = option(
+        None,
+        "--ssl-sni-dir",
+        "Further certificates, for clients that ask for a name: for example.org in example.org.pem, with the key there"
+        " or in example.org.key; or in the folder example.org, as fullchain.pem and privkey.pem, or tls.crt and"
+        " tls.key. For *.example.org the name is _.example.org.",
+        metavar="DIR",
+    )
+    version: int = option(
+        17,
+        "--ssl-version",
+        "The protocol, as a number of Python's ssl module: 17 and 2 are all versions from --ssl-min-version on, 5 is"
+        " TLS 1.2 alone.",
+        metavar="NUMBER",
+    )
+    min_version: str = option(
+        "1.2", "--ssl-min-version", "The least version of TLS that is spoken.", choices=("1.2", "1.3")
+    )
+    cert_reqs: int = option(
+        0,
+        "--ssl-cert-reqs",
+        "Client certificates, as a number of Python's ssl module: 0 asks for none, with 1 a client may have one, with 2"
+        " it must.",
+        minimum=0,
+        metavar="NUMBER",
+    )
+    ca_certs: str | None = option(
+        None,
+        "--ssl-ca-certs",
+        "The authorities that client certificates are to be from: a PEM file.",
+        metavar="FILE",
+    )
+    ciphers: str | None = option(
+        None,
+        "--ssl-ciphers",
+        "The ciphers for TLS 1.2, as a list of OpenSSL. The default is Python's.",
+        metavar="LIST",
+    )
+    handshake_s: float = option(
+        10.0,
+        "--ssl-handshake-timeout",
+        "Time for a TLS handshake. Then the connection is cut.",
+        unit="seconds",
+        minimum=0.1,
+    )
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether TLS is to be spoken."""
+        return self.certfile is not None
+
+    def __post_init__(self) -> None:
+        Group.__post_init__(self)
+        if self.version not in (2, 5, 17):
+            raise SettingsError(f"--ssl-version: {self.version} is not one of 17, 2, 5")
+        if self.version == 5 and self.min_version == "1.3":
+            raise SettingsError("--ssl-version 5 is TLS 1.2, and --ssl-min-version 1.3 excludes it")
+        if self.cert_reqs > 2:
+            raise SettingsError(f"--ssl-cert-reqs: {self.cert_reqs} is not one of 0, 1, 2")
+
+    def check_complete(self) -> None:
+        """Check that there is what the options need besides themselves.
+
+        Raises:
+            SettingsError: something is missing.
+        """
+        if self.certfile is None:
+            needy = {"--ssl-keyfile": self.keyfile, "--ssl-sni-dir": self.sni_dir, "--ssl-ca-certs": self.ca_certs}
+            for flag, value in needy.items():
+                if value is not None:
+                    raise SettingsError(f"{flag} needs --ssl-certfile")
+        if self.cert_reqs and self.ca_certs is None:
+            raise SettingsError(f"--ssl-cert-reqs {self.cert_reqs} needs --ssl-ca-certs")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Timeouts(Group):
     """Timeouts: how long each wait may last, to a quarter of a second."""
 
@@ -474,6 +576,14 @@ class ConnectionLimits(Group):
         None,
         "--limit-connections",
         "Connections a worker keeps open. One more waits in the kernel's queue until another closes.",
+        minimum=1,
+    )
+    age_s: float | None = option(
+        None,
+        "--limit-connection-age",
+        "Close a connection with the first response after this time, or up to a tenth earlier or later. The clients, or"
+        " the load balancer, then connect anew, also to instances that were not there before.",
+        unit="seconds",
         minimum=1,
     )
     unread_bytes: int = option(
@@ -603,6 +713,7 @@ class Settings:
     reload: ReloadSettings = field(default_factory=ReloadSettings)
     http: HttpSettings = field(default_factory=HttpSettings)
     proxies: ProxySettings = field(default_factory=ProxySettings)
+    tls: TlsSettings = field(default_factory=TlsSettings)
     timeouts: Timeouts = field(default_factory=Timeouts)
     requests: RequestLimits = field(default_factory=RequestLimits)
     connections: ConnectionLimits = field(default_factory=ConnectionLimits)

@@ -161,6 +161,8 @@ SAMPLES = {
     "--reload-dir": ("a", "b"),
     "--reload-include": ("*.html", "*.css"),
     "--reload-exclude": ("a", "b*"),
+    "--ssl-version": 5,
+    "--ssl-cert-reqs": 2,
 }
 
 

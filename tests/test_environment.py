@@ -41,6 +41,7 @@ def serving(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Serving:
         ("UVICORN_TIMEOUT_WORKER_HEALTHCHECK", "60", "timeout_worker", 60.0),
         ("UVICORN_H11_MAX_INCOMPLETE_EVENT_SIZE", "9000", "limit_request_head", 9000),
         ("WEB_CONCURRENCY", "3", "workers", 3),
+        ("FORWARDED_ALLOW_IPS", "10.0.0.0/8", "forwarded_allow_ips", "10.0.0.0/8"),
     ],
 )
 def test_variables_of_uvicorn_are_taken_as_it_takes_them(

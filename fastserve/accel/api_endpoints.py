@@ -17,7 +17,8 @@ from fastserve.accel.answers import Answers
 from fastserve.accel.bodies import read_body, reader
 from fastserve.accel.dependencies import Dependency, Solving
 from fastserve.accel.endpoints import FileStackEndpoint, Prepare, Unfit, cells
-from fastserve.accel.layers import Failed, Watch
+from fastserve.accel.layers import Failed
+from fastserve.accel.watching import Watch
 from fastserve.asgi.types import Receive, Scope, Send
 
 _CONTENT_TYPE = (b"content-type", b"application/json")
@@ -39,7 +40,7 @@ class ApiEndpoint(FileStackEndpoint):
         self._is_async: bool = found["is_coroutine"]
         self._read = reader(found)
         self._answers = Answers(found, self._context)
-        self._is_trivial = self._dependency.is_trivial() and self._read is None
+        self.is_trivial = self._dependency.is_trivial() and self._read is None and self._is_async
         self._original = self.app
         needs_stacks = self._dependency.has_generators or self._dependency.exposes_request or found["is_body_form"]
         self.handles_errors = not needs_stacks
@@ -63,8 +64,8 @@ class ApiEndpoint(FileStackEndpoint):
         state = watch = None
         is_started = False
         try:
-            if self._is_trivial:
-                result = await (self._call() if self._is_async else self._run_in_thread({}, scope))
+            if self.is_trivial:
+                result = await self._call()
             else:
                 state = Solving(scope, receive, send, self._overrides)
                 result = await self._result(state)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from fastserve.accel.layers import fuse
+from fastserve.accel.layers import FusedExceptions, fuse
 from fastserve.accel.plan import Adapter, Plan
 from fastserve.accel.reports import RouteReport
 from fastserve.accel.versions import describe, framework
@@ -16,7 +16,7 @@ _log = logging.getLogger("fastserve")
 
 # An application that goes on changing its routes is left to the framework.
 _MOST_PLANS = 50
-_OWN = frozenset(("_adapter", "_app", "_is_strict", "_plan", "_plans_left"))
+_OWN = frozenset(("_adapter", "_app", "_exceptions", "_fused", "_is_strict", "_plan", "_plans_left"))
 
 
 class Accelerated:
@@ -29,6 +29,8 @@ class Accelerated:
         self._app = app
         self._is_strict = is_strict
         self._adapter = _adapter(app)
+        self._fused: Any = None  # the middleware that _exceptions is the innermost layer of
+        self._exceptions: FusedExceptions | None = None
         self._plan: Plan | None = None
         self._plans_left = _MOST_PLANS
 
@@ -50,7 +52,9 @@ class Accelerated:
             plan = self._plan
             if plan is None or plan.is_stale():
                 plan = self._renew()
-            if await plan.serve(scope, receive, send):
+            answer = plan.answer(scope, receive, send)
+            if answer is not None:
+                await answer
                 return
         elif scope["type"] == "lifespan":
             send = self._planning(send)
@@ -90,13 +94,16 @@ class Accelerated:
 
     def _make(self) -> Plan:
         self._fuse()
-        return Plan(self._app, self._adapter)
+        return Plan(self._app, self._adapter, self._exceptions)
 
     def _fuse(self) -> None:
+        if self._exceptions is not None and self._fused is self._app.middleware_stack is not None:
+            return
         try:
-            fuse(self._app)
+            self._exceptions = fuse(self._app)
         except Exception:
             self._app.middleware_stack = None  # The application itself is going to fail in the same way.
+        self._fused = self._app.middleware_stack
 
 
 def _adapter(app: Any) -> Adapter:

@@ -94,7 +94,7 @@ def _json_reader(*, is_strict: bool) -> Read:
         if not (_is_json(content_type) if content_type else not is_strict):
             return content
         request = source.request()
-        request._json = json.loads(content)
+        request._json = _loads(content)
         return request._json
 
     return read
@@ -118,6 +118,27 @@ async def _content(source: Source) -> bytes:
             raise ClientDisconnect
     request._body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
     return request._body
+
+
+_scan = json.JSONDecoder().scan_once  # type: ignore[attr-defined]
+
+
+def _loads(content: bytes) -> Any:
+    """Return what json.loads returns, with its own scanner.
+
+    Raises:
+        json.JSONDecodeError: as json.loads does.
+    """
+    # An object or array of which the second byte is not 0 is taken for UTF-8, and stands for itself at both ends.
+    if len(content) >= 4 and content[0] in b"{[" and content[1]:
+        try:
+            text = content.decode("utf-8", "surrogatepass")
+            found, end = _scan(text, 0)
+        except (ValueError, StopIteration, RecursionError):
+            return json.loads(content)
+        if end == len(text):
+            return found
+    return json.loads(content)
 
 
 @lru_cache(maxsize=256)

@@ -11,7 +11,8 @@ from starlette import routing
 from starlette._exception_handler import wrap_app_handling_exceptions
 from starlette.requests import Request
 
-from fastserve.accel.layers import Failed, Watch
+from fastserve.accel.layers import Failed
+from fastserve.accel.watching import Watch
 from fastserve.asgi.types import ASGIApp, Receive, Scope, Send
 
 Prepare = Callable[[Scope, dict[str, Any]], None]
@@ -30,6 +31,7 @@ class Endpoint:
     """
 
     handles_errors = False
+    is_trivial = False  # It takes no arguments, and is called directly.
 
     def __init__(self, holder: Any, prepare: Prepare) -> None:
         self.holder = holder

@@ -28,6 +28,7 @@ class FastAPIAdapter(Adapter):
     """What is particular to an application of FastAPI."""
 
     sets_root_path = True
+    notes_routes = False
     framework = "fastapi"
     base = FastAPI
 

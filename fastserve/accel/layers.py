@@ -14,10 +14,13 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from starlette._exception_handler import wrap_app_handling_exceptions
+from starlette.middleware import Middleware
 from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.requests import Request
 
+from fastserve.accel.cors import Cors, CorsWatch
+from fastserve.accel.watching import Watch
 from fastserve.asgi.types import Message, Receive, Scope, Send
 
 Handler = Callable[[Scope, Receive, Send], Awaitable[None]]
@@ -29,35 +32,22 @@ response has been started; the request is the one that exception handlers get.""
 _STARTED = {"type": "http.response.start"}
 
 
-class Watch:
-    """Passes the messages of a response on, and takes note of its start."""
-
-    __slots__ = ("_send", "is_started")
-
-    def __init__(self, send: Send) -> None:
-        self._send = send
-        self.is_started = False
-
-    async def send(self, message: Message) -> None:
-        """Send a message."""
-        if message["type"] == "http.response.start":
-            self.is_started = True
-        await self._send(message)
-
-
 class FusedExceptions(ExceptionMiddleware):
     """ExceptionMiddleware, which answers requests for accelerated routes on the spot.
 
-    It takes the place of the one that the framework has made, and has all of its attributes. serve: answers a request
-    if it can, and tells whether it has; None while there is no plan.
+    It takes the place of the one that the framework has made, and has all of its attributes. answer: returns what
+    answers a request, or None; it is None itself while there is no plan.
     """
 
-    serve: Callable[[Scope, Receive, Send], Awaitable[bool]] | None = None
+    answer: Callable[[Scope, Receive, Send], Awaitable[None] | None] | None = None
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer a request (ASGI application)."""
-        if self.serve is not None and scope["type"] == "http" and await self.serve(scope, receive, send):
-            return
+        if self.answer is not None and scope["type"] == "http":
+            answer = self.answer(scope, receive, send)
+            if answer is not None:
+                await answer
+                return
         await super().__call__(scope, receive, send)
 
 
@@ -66,16 +56,17 @@ class Stack:
 
     exceptions: the innermost layer, or None when the stack hides it. server_errors: the outermost one when all of the
     framework's layers there are the original ones, else None. first: what is called by these; it is `exceptions` when
-    the user has no middleware.
+    the user has no middleware. cors: stands in for `first` when that is a CORSMiddleware and all that the user has.
     """
 
-    __slots__ = ("exceptions", "first", "outermost", "server_errors")
+    __slots__ = ("cors", "exceptions", "first", "outermost", "server_errors")
 
-    def __init__(self, outermost: Any, frameworks_layers: tuple[type, ...]) -> None:
+    def __init__(self, outermost: Any, exceptions: FusedExceptions | None, frameworks_layers: tuple[type, ...]) -> None:
         self.outermost = outermost
-        self.exceptions = _innermost(outermost)
+        self.exceptions = exceptions
         self.server_errors: ServerErrorMiddleware | None = None
         self.first: Any = outermost
+        self.cors: Cors | None = None
         if type(outermost) is ServerErrorMiddleware:
             layer: Any = outermost.app
             for expected in frameworks_layers:
@@ -84,20 +75,31 @@ class Stack:
                     return
                 layer = layer.app
             self.server_errors, self.first = outermost, layer
+            self.cors = Cors.of(layer, exceptions)
 
     def is_bare(self) -> bool:
         """Tell whether there is nothing between the outermost and the innermost layers."""
         return self.server_errors is not None and self.first is self.exceptions
-
-    async def call_first(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Call the user's middleware, with what ServerErrorMiddleware does around it."""
-        await self.guard(self.first, scope, receive, send)
 
     async def guard(self, app: Handler, scope: Scope, receive: Receive, send: Send) -> None:
         """Call an application, with what ServerErrorMiddleware does around it."""
         watch = Watch(send)
         try:
             await app(scope, receive, watch.send)
+        except Exception as error:
+            await self._give_up(_raising(error, watch.is_started), scope, receive, _passing(send))
+
+    async def serve_with_cors(
+        self, endpoint: Any, params: dict[str, Any], origin: Any, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        """Have an endpoint answer a request as within CORSMiddleware (origin: see Cors)."""
+        assert self.cors is not None
+        watch = CorsWatch(self.cors, origin, scope, send)
+        try:
+            if endpoint.handles_errors:
+                await endpoint.serve(scope, receive, watch.send, params, self.failed_inside)
+            else:
+                await endpoint.serve_within(params, scope, receive, watch.send)
         except Exception as error:
             await self._give_up(_raising(error, watch.is_started), scope, receive, _passing(send))
 
@@ -121,31 +123,34 @@ class Stack:
         await server_errors(scope, receive, send)
 
 
-def fuse(app: Any) -> None:
-    """Give an application its middleware, with a layer of ours as the innermost one of the framework's.
+def fuse(app: Any) -> FusedExceptions | None:
+    """Give an application its middleware, and return the innermost layer, which is one of ours; None if it is hidden.
 
     To be called when it would make its middleware itself. What it has already made is used as it is.
     """
     if app.middleware_stack is not None:
-        found = _innermost(app.middleware_stack)
-        if type(found) is ExceptionMiddleware:
-            found.__class__ = FusedExceptions
-        return
-    from starlette.middleware import Middleware
+        return _take_place(_innermost(app.middleware_stack))
+    found: list[Any] = []
+
+    def note(layer: Any) -> Any:
+        """Return a layer as it is: something that Starlette takes for a middleware, the innermost one of the user."""
+        found.append(layer)
+        return layer
 
     users = app.user_middleware
-    app.user_middleware = [*users, Middleware(_take_place)]
+    app.user_middleware = [*users, Middleware(note)]
     try:
         app.middleware_stack = app.build_middleware_stack()
     finally:
         app.user_middleware = users
+    return _take_place(found[-1]) if found else None
 
 
-def _take_place(layer: Any) -> Any:
-    """Return the layer that stands where this one was to be (Starlette's factory of a middleware)."""
+def _take_place(layer: Any) -> FusedExceptions | None:
+    """Make a layer one of ours if it is the framework's original, and return it."""
     if type(layer) is ExceptionMiddleware:
         layer.__class__ = FusedExceptions
-    return layer
+    return layer if type(layer) is FusedExceptions else None
 
 
 def _innermost(layer: Any) -> Any:

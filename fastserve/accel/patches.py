@@ -11,76 +11,83 @@ import inspect
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
-_STARLETTE = """
+_ALWAYS = """
 starlette.applications:Starlette.__call__
 starlette.middleware.errors:ServerErrorMiddleware.__call__
 starlette.middleware.exceptions:ExceptionMiddleware.__call__
 starlette.middleware.exceptions:wrap_app_handling_exceptions
-starlette._exception_handler:wrap_app_handling_exceptions
 starlette.routing:Router.__call__
 starlette.routing:Router.app
 starlette.routing:Route.matches
 starlette.routing:Route.handle
 starlette.routing:Mount.matches
-starlette.routing:request_response
-starlette.routing:get_route_path
-starlette.routing:wrap_app_handling_exceptions
-starlette.routing:run_in_threadpool
-starlette.concurrency:run_in_threadpool
-anyio.to_thread:run_sync
 starlette.requests:Request.__init__
-starlette.requests:Request.body
-starlette.requests:Request.json
-starlette.requests:Request.stream
 starlette.requests:HTTPConnection.__init__
-starlette.requests:cookie_parser
-starlette.datastructures:QueryParams.__init__
-starlette.datastructures:Headers.__init__
-starlette.datastructures:parse_qsl
 starlette.responses:Response.__init__
 starlette.responses:Response.__call__
 starlette.responses:Response.render
 starlette.responses:Response.init_headers
 starlette.responses:JSONResponse.__init__
 starlette.responses:JSONResponse.render
-json:loads
 json:dumps
 """
-_FASTAPI = """
+_ALWAYS_FASTAPI = """
 fastapi.applications:FastAPI.__call__
 fastapi.telemetry._asgi:ExceptionTelemetryMiddleware.__call__
 fastapi.telemetry._asgi:NativeTelemetry.enabled
 fastapi._body_limit:AppBodyLimitMiddleware.__call__
 fastapi.middleware.asyncexitstack:AsyncExitStackMiddleware.__call__
 fastapi.routing:APIRouter.app
-fastapi.routing:APIRouter.handle
-fastapi.routing:APIRouter.matches
 fastapi.routing:APIRoute.matches
 fastapi.routing:APIRoute.handle
-fastapi.routing:APIRoute.get_route_handler
-fastapi.routing:_IncludedRouter.matches
-fastapi.routing:_IncludedRouter.handle
-fastapi.routing:_IncludedRouter._handle_selected
-fastapi.routing:_IncludedRouter._match
-fastapi.routing:_EffectiveRouteContext.matches
 fastapi.routing:Request
 fastapi.routing:AsyncExitStack
-fastapi.routing:JSONResponse
 fastapi.routing:Response
-fastapi.routing:request_response
-fastapi.routing:get_request_handler
 fastapi.routing:wrap_app_handling_exceptions
-fastapi.routing:run_in_threadpool
 fastapi.routing:run_endpoint_function
 fastapi.routing:serialize_response
 fastapi.routing:solve_dependencies
 fastapi.routing:jsonable_encoder
 fastapi.routing:_operation
-fastapi.routing:_run_sync_endpoint
 fastapi.routing:_extract_endpoint_context
 fastapi.routing:is_body_allowed_for_status_code
+fastapi._compat.v2:ModelField.validate
+fastapi._compat.v2:ModelField.serialize_json
+pydantic.type_adapter:TypeAdapter.validate_python
+pydantic.type_adapter:TypeAdapter.dump_json
+"""
+_WITH_ARGUMENTS = """
+starlette.concurrency:run_in_threadpool
+anyio.to_thread:run_sync
+starlette.routing:get_route_path
+starlette.routing:wrap_app_handling_exceptions
+starlette.routing:run_in_threadpool
+starlette.routing:request_response
+starlette.requests:Request.body
+starlette.requests:Request.json
+starlette.requests:Request.stream
+starlette.requests:cookie_parser
+starlette.datastructures:QueryParams.__init__
+starlette.datastructures:Headers.__init__
+starlette.datastructures:parse_qsl
+json:loads
+"""
+_WITH_ARGUMENTS_FASTAPI = """
+fastapi.routing:JSONResponse
+fastapi.routing:request_response
+fastapi.routing:get_request_handler
+fastapi.routing:run_in_threadpool
+fastapi.routing:_run_sync_endpoint
 fastapi.routing:RequestValidationError
 fastapi.routing:ResponseValidationError
+fastapi.routing:APIRoute.get_route_handler
+fastapi.routing:APIRouter.handle
+fastapi.routing:APIRouter.matches
+fastapi.routing:_IncludedRouter.matches
+fastapi.routing:_IncludedRouter.handle
+fastapi.routing:_IncludedRouter._handle_selected
+fastapi.routing:_IncludedRouter._match
+fastapi.routing:_EffectiveRouteContext.matches
 fastapi.dependencies.utils:solve_dependencies
 fastapi.dependencies.utils:request_params_to_args
 fastapi.dependencies.utils:request_body_to_args
@@ -90,15 +97,10 @@ fastapi.dependencies.utils:_solve_generator
 fastapi.dependencies.utils:get_missing_field_error
 fastapi.dependencies.utils:run_in_threadpool
 fastapi.dependencies.utils:deepcopy
-fastapi._compat.v2:ModelField.validate
 fastapi._compat.v2:ModelField.serialize
-fastapi._compat.v2:ModelField.serialize_json
 fastapi._compat.v2:_regenerate_error_with_loc
-pydantic.type_adapter:TypeAdapter.validate_python
-pydantic.type_adapter:TypeAdapter.dump_json
 pydantic.type_adapter:TypeAdapter.dump_python
 """
-
 _PACKAGES = {"starlette", "fastapi", "pydantic", "anyio", "contextlib", "copy", "json", "urllib"}
 
 
@@ -114,10 +116,24 @@ class Part(NamedTuple):
     found: Any
 
 
+def always(framework: str) -> list[Part]:
+    """Return the parts of a framework, "fastapi" or "starlette", that a plan stands in for whatever the endpoint."""
+    return parts_of(_ALWAYS, _ALWAYS_FASTAPI if framework == "fastapi" else "")
+
+
+def with_arguments(framework: str) -> list[Part]:
+    """Return the other parts, which matter as soon as an endpoint takes arguments, or is not called directly."""
+    return parts_of(_WITH_ARGUMENTS, _WITH_ARGUMENTS_FASTAPI if framework == "fastapi" else "")
+
+
 def parts(framework: str) -> list[Part]:
-    """Return the parts of a framework, "fastapi" or "starlette", as they are now."""
-    paths = _STARLETTE.split() + (_FASTAPI.split() if framework == "fastapi" else [])
-    return [_part(path) for path in paths]
+    """Return all parts of a framework that a plan stands in for."""
+    return always(framework) + with_arguments(framework)
+
+
+def parts_of(*paths: str) -> list[Part]:
+    """Return the parts that are named, as they are now."""
+    return [_part(path) for path in " ".join(paths).split()]
 
 
 def patched(found: Iterable[Part]) -> str | None:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
 from starlette._utils import get_route_path
 from starlette.applications import Starlette
 from starlette.middleware.body_limit import MAX_BODY_SIZE_SCOPE_KEY
-from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.routing import BaseRoute, Mount, Route, Router, WebSocketRoute
 
+from fastserve.accel.cors import PREFLIGHT
 from fastserve.accel.endpoints import Endpoint, FunctionEndpoint, Prepare, Unfit
 from fastserve.accel.layers import FusedExceptions, Stack
 from fastserve.accel.matching import Candidate, Matcher
-from fastserve.accel.patches import Part, parts, patched, unchanged
+from fastserve.accel.patches import Part, always, parts, patched, unchanged, with_arguments
 from fastserve.accel.reports import RouteReport
 from fastserve.asgi.types import Receive, Scope, Send
 
@@ -39,81 +39,93 @@ class Plan:
     reports: on all routes. off: why nothing is accelerated at all, or None.
     """
 
-    def __init__(self, app: Starlette, adapter: Adapter) -> None:
+    def __init__(self, app: Starlette, adapter: Adapter, exceptions: FusedExceptions | None) -> None:
         self.app = app
         self._adapter = adapter
         self._outermost = app.middleware_stack
-        self._stack = Stack(app.middleware_stack, adapter.layers()) if app.middleware_stack is not None else None
-        self.off = _off(app, adapter, self._stack)
-        self._is_unpatched = unchanged([*parts(adapter.framework), *adapter.watched()])
+        self._stack = Stack(app.middleware_stack, exceptions, adapter.layers())
+        self.off = _off(adapter, self._stack)
+        self._is_unpatched = unchanged([*always(adapter.framework), *adapter.watched()])
+        self._has_arguments_unpatched = unchanged(with_arguments(adapter.framework))
         listed = list(adapter.routes(self._prepare))
         self._routers = [(router, list(router.routes)) for router in adapter.routers()]
         self.reports = list(_reports(listed, self.off))
         self._find = Matcher([each.candidate for each in listed if each.candidate is not None]).find
-        self._is_bare = self.off is None and self._stack is not None and self._stack.is_bare()
-        self._guards_outside = self.off is None and self._stack is not None and self._stack.server_errors is not None
+        self._is_bare = self.off is None and self._stack.is_bare()
+        self._guards_outside = self.off is None and self._stack.server_errors is not None
         self._sets_root_path = adapter.sets_root_path
-        if self._stack is not None and type(self._stack.exceptions) is FusedExceptions:
-            self._stack.exceptions.serve = self.serve_inside if self.off is None else None
+        if exceptions is not None:
+            exceptions.answer = self.answer_inside if self.off is None else None
 
     def is_stale(self) -> bool:
         """Tell whether the application has been changed, so that a new plan may be better."""
         if self.app.middleware_stack is not self._outermost:
             return True
-        return any(router.routes != routes for router, routes in self._routers)
+        for router, routes in self._routers:  # noqa: SIM110 - faster than a generator expression
+            if router.routes != routes:
+                return True
+        return False
 
-    async def serve(self, scope: Scope, receive: Receive, send: Send) -> bool:
-        """Answer a request in place of the application, and return whether that was possible."""
-        if not self._guards_outside or not self._is_unpatched():
-            return False
-        if "fastapi.telemetry" in scope or MAX_BODY_SIZE_SCOPE_KEY in scope:
-            return False
-        stack = self._stack
-        assert stack is not None
+    def answer(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None] | None:
+        """Return what answers a request in place of the application, or None when that has to do it."""
+        if not self._guards_outside or "fastapi.telemetry" in scope or MAX_BODY_SIZE_SCOPE_KEY in scope:
+            return None
         if self._sets_root_path and self.app.root_path:  # type: ignore[attr-defined]
             scope["root_path"] = self.app.root_path  # type: ignore[attr-defined]
         if not self._is_bare:
-            scope["app"] = self.app
-            await stack.call_first(scope, receive, send)
-            return True
+            return self._answer_in_middleware(scope, receive, send)
         found = self._endpoint(scope)
         if found is None:
-            return False
+            return None
         endpoint, params = found
         scope["app"] = self.app
         if endpoint.handles_errors:
-            await endpoint.serve(scope, receive, send, params, stack.failed)
-        else:
-            await stack.guard(partial(endpoint.serve_within, params), scope, receive, send)
-        return True
+            return endpoint.serve(scope, receive, send, params, self._stack.failed)
+        return self._stack.guard(partial(endpoint.serve_within, params), scope, receive, send)
 
-    async def serve_inside(self, scope: Scope, receive: Receive, send: Send) -> bool:
-        """Answer a request in place of ExceptionMiddleware, and return whether that was possible."""
-        if not self._is_unpatched() or "fastapi.telemetry" in scope or self.is_stale():
-            return False
+    def answer_inside(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None] | None:
+        """Return what answers a request in place of ExceptionMiddleware, or None when that has to do it."""
+        if "fastapi.telemetry" in scope or self.is_stale():
+            return None
         found = self._endpoint(scope)
         if found is None:
-            return False
+            return None
         endpoint, params = found
         if endpoint.handles_errors:
-            assert self._stack is not None
-            await endpoint.serve(scope, receive, send, params, self._stack.failed_inside)
-        else:
-            await endpoint.serve_within(params, scope, receive, send)
-        return True
+            return endpoint.serve(scope, receive, send, params, self._stack.failed_inside)
+        return endpoint.serve_within(params, scope, receive, send)
+
+    def _answer_in_middleware(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None] | None:
+        """Return what calls the user's middleware, which will call `answer_inside`."""
+        if not self._is_unpatched():
+            return None
+        cors = self._stack.cors
+        if cors is not None:
+            origin = cors.origin(scope)
+            found = self._endpoint(scope) if origin is not PREFLIGHT else None
+            if found is not None:
+                scope["app"] = self.app
+                return self._stack.serve_with_cors(found[0], found[1], origin, scope, receive, send)
+        scope["app"] = self.app
+        return self._stack.guard(self._stack.first, scope, receive, send)
 
     def _endpoint(self, scope: Scope) -> tuple[Endpoint, dict[str, Any]] | None:
         """Return what answers a request, and the parameters in its path; or None when the framework does."""
         path = get_route_path(scope) if scope.get("root_path") else scope["path"]
         found = self._find(scope["method"], path)
-        return found if found is not None and found[0].is_current() else None
+        if found is None or not self._is_unpatched():
+            return None
+        endpoint: Endpoint = found[0]
+        if not endpoint.is_current() or not (endpoint.is_trivial or self._has_arguments_unpatched()):
+            return None
+        return found
 
     def _prepare(self, route: Any, endpoint: Any, marks: dict[str, Any] | None = None) -> Prepare:
         """Return what puts into the scope what routing leaves there.
 
-        marks: what FastAPI notes in a dict of its own; None when there is none.
+        route: what is noted as such, or None. marks: what FastAPI notes in a dict of its own; None when there is none.
         """
-        layer = self._stack.exceptions if self._stack is not None else None
+        layer = self._stack.exceptions
         handlers = (layer._exception_handlers, layer._status_handlers) if layer is not None else ({}, {})
         router = self.app.router
 
@@ -126,12 +138,13 @@ class Plan:
             known = scope.get("path_params")
             scope["endpoint"] = endpoint
             scope["path_params"] = {**known, **params} if known else params
-            scope["route"] = route
+            if route is not None:
+                scope["route"] = route
 
         return prepare
 
 
-def _off(app: Starlette, adapter: Adapter, stack: Stack | None) -> str | None:
+def _off(adapter: Adapter, stack: Stack) -> str | None:
     """Return why nothing of an application can be accelerated, or None."""
     replaced = patched(parts(adapter.framework))
     if replaced is not None:
@@ -139,7 +152,7 @@ def _off(app: Starlette, adapter: Adapter, stack: Stack | None) -> str | None:
     reason = adapter.off()
     if reason is not None:
         return reason
-    if stack is None or type(stack.exceptions) not in (FusedExceptions, ExceptionMiddleware):
+    if stack.exceptions is None:
         return "its middleware hides the framework's own"
     if not adapter.leads_to_router(stack.exceptions):
         return "its middleware is not the framework's own"
@@ -159,6 +172,7 @@ class Adapter:
     """What is particular to an application of Starlette itself."""
 
     sets_root_path = False
+    notes_routes = True  # those of Starlette, in the scope
     framework = "starlette"
     base: type[Starlette] = Starlette
 
@@ -201,7 +215,8 @@ class Adapter:
             return Listed(route, candidate, "what is mounted is an application of its own")
         if not isinstance(route, Route) or not is_own(route, Route):
             return Listed(route, Candidate(None, None, {}, None), "it is not one of the framework's own kinds of route")
-        return listed(route, route, lambda: self.endpoint(route, prepare(route, route.endpoint, marks)))
+        noted = route if self.notes_routes else None
+        return listed(route, route, lambda: self.endpoint(route, prepare(noted, route.endpoint, marks)))
 
     def endpoint(self, route: Route, prepare: Prepare) -> Endpoint:
         """Return what answers requests for a route.

@@ -79,6 +79,8 @@ class ScopeBuilder:
             scope["method"] = head.method
         if head.query:
             scope["query_string"] = head.query
+        if stream.tls is not None:
+            scope["extensions"] = {"tls": stream.tls.copy()}
         if self.state is not None:
             scope["state"] = self.state.copy()
         if self._forwarded is not None and _has_any(head.fields, self._forwarded_names):

@@ -58,6 +58,7 @@ class Connection(Stream):
         "_head_is_sent",
         "_is_pumping",
         "_is_reading",
+        "_is_retired",
         "_linger_until",
         "_phase",
         "_response",
@@ -79,6 +80,7 @@ class Connection(Stream):
         self._awaits_continue = False  # the client holds the body back until it gets 100 (Continue)
         self._is_pumping = False
         self._is_reading = True
+        self._is_retired = False  # the next response is the last one
         self._discarded = 0
         self._linger_until = 0.0
         self._unsent_seen = 0  # how much was unsent when last looked at
@@ -94,8 +96,8 @@ class Connection(Stream):
         """Take the transport of an accepted connection."""
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(high=self._state.limits.unsent_bytes)
-        self.client = _address(transport.get_extra_info("peername"))
-        self.server = _address(transport.get_extra_info("sockname"))
+        self.client = as_address(transport.get_extra_info("peername"))
+        self.server = as_address(transport.get_extra_info("sockname"))
         self._state.add(self)
         self._state.deadlines.set(self, self._state.timeouts.head_s)
 
@@ -325,7 +327,7 @@ class Connection(Stream):
     def _must_close(self, last: bool) -> bool:
         """Tell whether the response that is about to begin is known to be the last one."""
         wire = self._wire
-        if not self._state.keeps_connections or self._awaits_continue:
+        if not self._state.keeps_connections or self._is_retired or self._awaits_continue:
             return True
         if wire.is_complete:
             return wire.is_ended and not wire.count_unread()
@@ -358,6 +360,10 @@ class Connection(Stream):
             self._state.deadlines.set(self, idle_s)
         elif self._phase == _RECEIVING and cuts_heads:
             self._close()
+
+    def retire(self) -> None:
+        """Close after the next response. A connection without a request stays as long as it may without one."""
+        self._is_retired = True
 
     def cut(self) -> None:
         """Close at once, whatever is left to do."""
@@ -399,7 +405,7 @@ class Connection(Stream):
         self._state.deadlines.set(self, self._state.timeouts.write_s)
 
 
-def _address(name: Any) -> Address | None:
+def as_address(name: Any) -> Address | None:
     """Return an address as ASGI has it from what a socket gives: a tuple, or the path of a Unix socket."""
     if isinstance(name, tuple):
         return (str(name[0]), int(name[1]))

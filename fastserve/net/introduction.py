@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from typing import cast
 
 from fastserve.addresses import AllowList
@@ -11,6 +12,7 @@ from fastserve.errors import ProtocolViolation
 from fastserve.net.connection import Connection
 from fastserve.net.deadlines import Watched
 from fastserve.net.state import ServerState
+from fastserve.net.tls import TlsTransport
 from fastserve.wire.proxy import ProxyHeader, read_proxy_header
 
 _log = logging.getLogger("fastserve")
@@ -19,13 +21,17 @@ _log = logging.getLogger("fastserve")
 class Introduction(Watched):
     """The protocol of a connection until its PROXY header is read; then a Connection takes over its transport.
 
-    introducers: the peers that send a header, and must. The connections of others have none.
+    introducers: the peers that send a header, and must. The connections of others have none. new_connection: returns
+    the one that takes over, or its TLS.
     """
 
-    def __init__(self, state: ServerState, introducers: AllowList) -> None:
+    def __init__(
+        self, state: ServerState, introducers: AllowList, new_connection: Callable[[], Connection | TlsTransport]
+    ) -> None:
         super().__init__()
         self._state = state
         self._introducers = introducers
+        self._new_connection = new_connection
         self._transport: asyncio.Transport
         self._unread = b""
         self._drain_cuts_heads: bool | None = None  # None until the worker is about to stop
@@ -80,8 +86,8 @@ class Introduction(Watched):
         if len(self._unread) > header.size:
             connection.data_received(self._unread[header.size :])
 
-    def _begin(self) -> Connection:
-        connection = Connection(self._state)
+    def _begin(self) -> Connection | TlsTransport:
+        connection = self._new_connection()
         self._transport.set_protocol(cast(asyncio.BaseProtocol, connection))
         connection.connection_made(self._transport)
         return connection

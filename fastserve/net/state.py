@@ -17,6 +17,7 @@ from fastserve.wire.http1.protocol import Http1
 if TYPE_CHECKING:
     from fastserve.net.connection import Connection
     from fastserve.net.introduction import Introduction
+    from fastserve.net.tls import TlsTransport
 
 
 class ServerState:
@@ -64,7 +65,7 @@ class ServerState:
         self.log_refusal = log_refusal
         self.keeps_connections = keeps_connections
         self.idle_s = timeouts.keep_alive_s
-        self.connections: set[Connection | Introduction] = set()
+        self.connections: set[Connection | Introduction | TlsTransport] = set()
         self.coming = 0
         self._space_waiters: list[Callable[[], None]] = []
 
@@ -81,12 +82,12 @@ class ServerState:
         """Call back as soon as a connection has closed."""
         self._space_waiters.append(callback)
 
-    def add(self, connection: Connection | Introduction) -> None:
+    def add(self, connection: Connection | Introduction | TlsTransport) -> None:
         """Take note that a connection that was coming has a transport."""
         self.coming -= 1
         self.connections.add(connection)
 
-    def remove(self, connection: Connection | Introduction) -> None:
+    def remove(self, connection: Connection | Introduction | TlsTransport) -> None:
         """Forget a connection that has closed."""
         self.connections.discard(connection)
         self.deadlines.forget(connection)

@@ -12,6 +12,7 @@ cdef class Answering:
 
 cdef class Stream(Watched):
     cdef public object client, server, scheme
+    cdef public dict tls
     cdef public bint is_writable
 
     cpdef start_response(self, object status, object fields)

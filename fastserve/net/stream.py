@@ -44,16 +44,18 @@ class Stream(Watched):
     """What carries one exchange, as the exchange sees it: an HTTP/1 connection derives from it.
 
     client, server: the addresses of both ends; client is None for a Unix socket. scheme: "http" or "https".
+    tls: what the `tls` extension of ASGI says of the connection; None without TLS.
     is_writable: the peer keeps up; while it is False, nothing more should be sent.
     """
 
-    __slots__ = ("client", "is_writable", "scheme", "server")
+    __slots__ = ("client", "is_writable", "scheme", "server", "tls")
 
     def __init__(self) -> None:
         super().__init__()
         self.client: Address | None = None
         self.server: Address | None = None
         self.scheme = "http"
+        self.tls: dict[str, Any] | None = None
         self.is_writable = True
 
     def start_response(self, status: int, fields: Iterable[Field]) -> None:

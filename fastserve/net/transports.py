@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import socket
 from collections.abc import Callable
 from typing import Protocol, TypeAlias, cast
 
 from fastserve.addresses import AllowList
+from fastserve.net.certificates import Certificates
 from fastserve.net.connection import Connection
 from fastserve.net.introduction import Introduction
 from fastserve.net.state import ServerState
+from fastserve.net.tls import TlsTransport
 
 _log = logging.getLogger("fastserve")
 
@@ -101,18 +104,27 @@ def new_transports(
     return new_native(loop, new_protocol)
 
 
-def transports_for(state: ServerState, introducers: AllowList | None = None) -> Transports:
+def transports_for(
+    state: ServerState,
+    introducers: AllowList | None = None,
+    certificates: Certificates | None = None,
+    handshake_s: float = math.inf,
+) -> Transports:
     """Return transports for the connections of a worker.
 
-    introducers: the peers that send a PROXY header; None when nobody does.
+    introducers: the peers that send a PROXY header; None when nobody does. certificates: for TLS; None for none.
+    handshake_s: how long its handshake may take.
     """
 
-    def new_connection() -> asyncio.BaseProtocol:
+    def new_connection() -> Connection | TlsTransport:
+        return Connection(state) if certificates is None else TlsTransport(state, certificates, handshake_s)
+
+    def new_protocol() -> asyncio.BaseProtocol:
+        protocol = new_connection() if introducers is None else Introduction(state, introducers, new_connection)
         state.coming += 1
-        protocol = Connection(state) if introducers is None else Introduction(state, introducers)
         return cast(asyncio.BaseProtocol, protocol)  # which it is without deriving from it
 
     def forget_connection() -> None:
         state.coming -= 1
 
-    return new_transports(state.loop, new_connection, forget_connection)
+    return new_transports(state.loop, new_protocol, forget_connection)

@@ -98,8 +98,8 @@ class Group:
 class Opened:
     """The sockets of one address of the options.
 
-    url: where it can be reached. shared: sockets of all slots. unix_file: path and inode of a Unix socket. is_owner:
-    whether that file is ours to remove.
+    url: where it can be reached, as if without TLS. shared: sockets of all slots. unix_file: path and inode of a Unix
+    socket. is_owner: whether that file is ours to remove.
     """
 
     url: str
@@ -147,13 +147,21 @@ class ListeningSockets:
     of them, are one for all slots. At first there is only slot 0, and TCP sockets are bound but do not listen.
 
     inherited: what another server described of its sockets; those are taken instead of new ones. Its Unix
-    sockets stay its own until `take_over`.
+    sockets stay its own until `take_over`. scheme: of the URLs.
 
     Raises:
         BindError: an address cannot be bound.
     """
 
-    def __init__(self, settings: BindSettings, balance: str, inherited: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        settings: BindSettings,
+        balance: str,
+        inherited: Mapping[str, Any] | None = None,
+        *,
+        scheme: str = "http",
+    ) -> None:
+        self._scheme = scheme
         self._backlog = settings.backlog
         self._balance = balance
         self._steering: tuple[Collection[int], Mapping[int, int]] | None = None
@@ -200,7 +208,7 @@ class ListeningSockets:
     @property
     def urls(self) -> list[str]:
         """Where the server can be reached."""
-        return [opened.url for opened in self._opened.values()]
+        return [opened.url.replace("http:", f"{self._scheme}:", 1) for opened in self._opened.values()]
 
     def _groups(self) -> Iterator[Group]:
         for opened in self._opened.values():

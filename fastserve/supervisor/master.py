@@ -24,6 +24,7 @@ import psutil
 from fastserve.asgi.types import ASGIApp
 from fastserve.errors import BindError
 from fastserve.logs import reopen_log_files
+from fastserve.net.certificates import Certificates
 from fastserve.settings import Settings
 from fastserve.supervisor.cpus import CpuPlan
 from fastserve.supervisor.fleet import (
@@ -65,6 +66,7 @@ _QUICK_S = 5.0
 # How often the beats and the memory of workers are looked at.
 _LOOK_S = 0.5
 _LOOK_AT_MEMORY_S = 5.0
+_LOOK_AT_CERTIFICATES_S = 2.0
 _PR_SET_PDEATHSIG = 1  # of linux/prctl.h
 
 
@@ -73,7 +75,7 @@ class Master:
 
     load: returns the application; called in each worker. on_ready: called when all workers serve, at first and after a
     reload. inheritance: what another server has given to this one. new_heir: starts a server to replace this one.
-    watcher: of files, in development.
+    watcher: of files, in development. certificates: for TLS; read anew for workers that start after they have changed.
     """
 
     def __init__(
@@ -89,6 +91,7 @@ class Master:
         inheritance: Inheritance | None,
         new_heir: Callable[[], Heir],
         watcher: Watcher | None = None,
+        certificates: Certificates | None = None,
     ) -> None:
         self._settings = settings
         self._plan = plan
@@ -100,6 +103,7 @@ class Master:
         self._inheritance = inheritance
         self._new_heir = new_heir
         self._watcher = watcher
+        self._certificates = certificates
         self._pid = os.getpid()
         self._scoreboard = Scoreboard(_MOST_WORKERS)
         self._fleet = Fleet(plan.workers, _fleet_times(settings), in_development=watcher is not None)
@@ -115,6 +119,7 @@ class Master:
         now = time.monotonic()
         self._look_at = now
         self._look_at_memory = now
+        self._look_at_certificates = now
         self._alive_at = now
         self._handle_signal: dict[int, Callable[[], None]] = {
             signal.SIGTERM: self._stop,
@@ -287,6 +292,9 @@ class Master:
         if self._settings.recycling.memory_bytes is not None and now >= self._look_at_memory:
             self._look_at_memory = now + _LOOK_AT_MEMORY_S
             self._weigh(self._settings.recycling.memory_bytes)
+        if self._certificates is not None and now >= self._look_at_certificates:
+            self._look_at_certificates = now + _LOOK_AT_CERTIFICATES_S
+            self._certificates.reload_if_changed()
         if self._notifier.watchdog_s is not None and now >= self._alive_at:
             self._alive_at = now + self._notifier.watchdog_s
             self._notifier.alive()
@@ -335,6 +343,8 @@ class Master:
             else "the application imported anew"
         )
         _log.info("Received SIGHUP, replacing all workers: %s.", what)
+        if self._certificates is not None:
+            self._certificates.reload()
         self._failures_told.clear()
         self._owes_ready = True
         self._notifier.reloading()
@@ -554,6 +564,7 @@ class Master:
                 owner,
                 load=load,
                 place=Place(slot, self._scoreboard, record),
+                certificates=self._certificates,
             )
         finally:
             channel.close()

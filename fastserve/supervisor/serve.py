@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from fastserve.asgi.types import ASGIApp
+from fastserve.net.certificates import Certificates, open_certificates
 from fastserve.settings import BindSettings, Settings
 from fastserve.supervisor.cpus import CpuPlan, plan_workers
 from fastserve.supervisor.hooks import load_hooks
@@ -40,7 +41,8 @@ def serve(settings: Settings, *, before_load: Callable[[], None] = lambda: None)
 
     Raises:
         StartupError: an address cannot be listened on, or what the options name cannot be loaded or written.
-        SettingsError: the event loop that is asked for is not installed, or CPUs are that may not be used.
+        SettingsError: the event loop that is asked for is not installed, CPUs are that may not be used, or an option
+            lacks another one.
     """
     folder = os.getcwd()
     notifier = Notifier(os.environ)
@@ -49,11 +51,12 @@ def serve(settings: Settings, *, before_load: Callable[[], None] = lambda: None)
     if fds and not settings.bind.is_named:
         bind = BindSettings(bind=tuple(f"fd://{fd}" for fd in fds), backlog=settings.bind.backlog)
         settings = replace(settings, bind=bind)
+    certificates = open_certificates(settings.tls)
     with contextlib.ExitStack() as stack:
         take_pid_file = _hold_pid_file(stack, settings, inheritance)
         if inheritance is None and not settings.needs_supervisor:
-            return _serve_alone(settings, notifier)
-        return _supervise(settings, notifier, inheritance, fds, folder, take_pid_file, before_load)
+            return _serve_alone(settings, notifier, certificates)
+        return _supervise(settings, notifier, inheritance, fds, folder, take_pid_file, before_load, certificates)
 
 
 def _hold_pid_file(
@@ -79,6 +82,8 @@ class _Operator(Person):
         self._notifier.ready()
 
     def tell(self, number: int, server: Server) -> None:
+        if self.has_renewed(number, server):
+            return
         if not server.is_stopping:
             self._notifier.stopping()
         if self._scoreboard is not None:
@@ -91,10 +96,10 @@ class _Operator(Person):
             loop.call_later(self._notifier.watchdog_s, self.watch, loop, server)
 
 
-def _serve_alone(settings: Settings, notifier: Notifier) -> int:
+def _serve_alone(settings: Settings, notifier: Notifier, certificates: Certificates | None) -> int:
     _announce(settings, "1 worker")
     place = only_place() if settings.status.is_wanted else None
-    sockets = ListeningSockets(settings.bind, settings.processes.balance)
+    sockets = ListeningSockets(settings.bind, settings.processes.balance, scheme=_scheme(certificates))
     try:
         return run_worker(
             settings,
@@ -102,9 +107,14 @@ def _serve_alone(settings: Settings, notifier: Notifier) -> int:
             _Operator(sockets.urls, notifier, place.scoreboard if place is not None else None),
             load=lambda: load_app(settings.app),
             place=place,
+            certificates=certificates,
         )
     finally:
         sockets.close()
+
+
+def _scheme(certificates: Certificates | None) -> str:
+    return "http" if certificates is None else "https"
 
 
 def only_place() -> Place:
@@ -123,6 +133,7 @@ def _supervise(
     folder: str,
     take_pid_file: Callable[[], None],
     before_load: Callable[[], None],
+    certificates: Certificates | None,
 ) -> int:
     if settings.reload.reload and settings.processes.workers != 1:
         _log.warning('"workers" flag is ignored when reloading is enabled.')
@@ -134,8 +145,9 @@ def _supervise(
         put_first_on_path(settings.app.app_dir)
     hooks = load_hooks(settings.processes.hooks)
     inherited = inheritance.addresses if inheritance is not None else None
-    sockets = ListeningSockets(settings.bind, settings.processes.balance, inherited)
     watcher: Watcher | None = None
+    scheme = _scheme(certificates)
+    sockets = ListeningSockets(settings.bind, settings.processes.balance, inherited, scheme=scheme)
     try:
         watcher = Watcher(settings.reload) if settings.reload.reload else None
         master = Master(
@@ -151,6 +163,7 @@ def _supervise(
                 sockets.describe(), sockets.fds(), listen_fds=fds, environment=notifier.environment, folder=folder
             ),
             watcher=watcher,
+            certificates=certificates,
         )
         return master.run()
     finally:

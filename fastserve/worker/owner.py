@@ -51,6 +51,7 @@ class Person:
 
     def __init__(self, urls: Sequence[str]) -> None:
         self._urls = urls
+        self._has_terminal = _has_terminal()
 
     def worker_is_ready(self) -> None:
         """Say where the server can be reached."""
@@ -65,10 +66,19 @@ class Person:
 
     def tell(self, number: int, server: Server) -> None:
         """Stop, more urgently with each signal. SIGHUP has no workers to replace here, and a terminal may be gone."""
+        if self.has_renewed(number, server):
+            return
         if number in (signal.SIGTERM, signal.SIGHUP):
             server.stop()
         else:
             server.stop_quickly()
+
+    def has_renewed(self, number: int, server: Server) -> bool:
+        """Tell whether a signal was for the certificates, which are then read again.
+
+        SIGHUP is, where there was no terminal from the beginning: then it comes from whoever has renewed them.
+        """
+        return number == signal.SIGHUP and not self._has_terminal and server.reload_certificates()
 
     def watch(self, loop: asyncio.AbstractEventLoop, server: Server) -> None:
         """Do nothing: a person sends a signal."""
@@ -125,6 +135,15 @@ class Parent:
             loop.call_later(_ORPHAN_S, server.stop_quickly)
 
         loop.add_reader(self._channel, parent_ended)
+
+
+def _has_terminal() -> bool:
+    """Tell whether this process has a controlling terminal (tty(4))."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
 
 
 def announce(urls: Sequence[str]) -> None:

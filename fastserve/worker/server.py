@@ -25,6 +25,8 @@ from fastserve.asgi.scope import ScopeBuilder
 from fastserve.asgi.types import ASGIApp
 from fastserve.errors import BindError, ProtocolViolation
 from fastserve.logs import adopt_uvicorn_loggers
+from fastserve.net.ageing import Ages
+from fastserve.net.certificates import Certificates, open_certificates
 from fastserve.net.deadlines import TICK_S, Deadlines
 from fastserve.net.listener import Listener
 from fastserve.net.state import ServerState
@@ -51,6 +53,8 @@ _QUICK_LIFESPAN_S = 2.0
 _LAST_REQUEST_S = 5.0
 # In any case: what clients have sent may be on its way.
 _LAST_LOOK_S = 0.25
+# How often is looked whether the certificates have changed.
+_CERTIFICATES_S = 2
 # How long calls may take to end after they were cancelled.
 _CANCEL_S = 0.5
 
@@ -81,7 +85,11 @@ class Server:
     """Serves an application on listening sockets, in the running event loop.
 
     on_ready: called once, as soon as connections are accepted. on_worn: called once, with the reason, when the worker
-    should be replaced. observers: called with each request that is answered, or never will be.
+    should be replaced. observers: called with each request that is answered, or never will be. certificates: those of
+    the options, when they have been read already.
+
+    Raises:
+        CertificateError: they cannot be used.
     """
 
     def __init__(
@@ -94,6 +102,7 @@ class Server:
         on_ready: Callable[[], None],
         on_worn: Callable[[str], None],
         observers: Sequence[Callable[[Exchange], None]] = (),
+        certificates: Certificates | None = None,
     ) -> None:
         self._settings = settings
         self._sockets = sockets
@@ -136,7 +145,12 @@ class Server:
             log_refusal=_log_refusal,
             keeps_connections=settings.timeouts.keep_alive_s > 0,
         )
-        self._transports = transports_for(self._state, _introducers(settings.proxies))
+        self._certificates = certificates or open_certificates(settings.tls)
+        self._transports = transports_for(
+            self._state, _introducers(settings.proxies), self._certificates, settings.tls.handshake_s
+        )
+        age_s = settings.connections.age_s
+        self._ages = Ages(age_s) if age_s is not None else None
         self._listeners = [Listener(sock, self._state, self._transports) for sock in sockets]
         self._stopping = Stopping.NOT
         self._is_replaced = False  # it stops, and the server does not
@@ -211,6 +225,12 @@ class Server:
         """Call something in the event loop, as soon as that is running."""
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(callback)
+
+    def reload_certificates(self) -> bool:
+        """Read the certificates again, and tell whether there are any."""
+        if self._certificates is not None:
+            self.call_soon(self._certificates.reload)
+        return self._certificates is not None
 
     def stop(self) -> None:
         """End after the time to leave, and after what is running is finished.
@@ -315,11 +335,15 @@ class Server:
     def _tick(self) -> None:
         self._loop.call_later(TICK_S, self._tick)  # First, so that nothing can stop the clock.
         self._state.deadlines.tick(self._loop.time())
+        if self._ages is not None:
+            self._ages.tick(self._loop.time(), self._state.connections)
         now = int(time.time())
         if now != self._refreshed_at:
             self._refreshed_at = now
             self._defaults.refresh(now)
             self._application.refresh()
+            if self._certificates is not None and now % _CERTIFICATES_S == 0:
+                self._certificates.reload_if_changed()
         if self._place is not None:
             self._place.record.write(self._report(self._place.slot))
             if self._place.scoreboard.is_leaving and not self._has_left:

@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 from collections.abc import Callable, Sequence
+from functools import partial
 from socket import socket
 from types import FrameType
 
@@ -15,7 +16,9 @@ from fastserve.asgi.exchange import Exchange
 from fastserve.asgi.types import ASGIApp
 from fastserve.errors import AccelerationError, AppLoadError, BindError, LifespanError, StartupError
 from fastserve.logs import reopen_log_files
+from fastserve.net.certificates import Certificates
 from fastserve.settings import Settings
+from fastserve.worker.garbage import collecting
 from fastserve.worker.loops import loop_factory
 from fastserve.worker.owner import Owner
 from fastserve.worker.server import Place, Server
@@ -103,12 +106,13 @@ def run_worker(
     load: Callable[[], ASGIApp],
     place: Place | None,
     observers: Sequence[Callable[[Exchange], None]] = (),
+    certificates: Certificates | None = None,
 ) -> int:
     """Serve an application on these sockets until a signal ends it, and return the exit status.
 
-    load: returns the application. place: of this worker among others, where there are others. observers: of each
-    request (see Server). To be called in the main thread. The status is 0 after a signal, and 3 when the application
-    cannot be loaded or started.
+    load: returns the application. place: of this worker among others, where there are others. observers, certificates:
+    see Server. To be called in the main thread. The status is 0 after a signal, and 3 when the application cannot be
+    loaded or started.
     """
     os.environ["FASTSERVE_WORKER_ID"] = str(place.slot if place is not None else 0)
     signals = Signals(owner)
@@ -123,7 +127,24 @@ def run_worker(
         return error.exit_code
     _log.info("Started server process [%d]", os.getpid())
     try:
-        loop.run_until_complete(_serve(app, settings, sockets, owner, place, signals, observers))
+        with collecting(settings.processes.gc) as settle:
+
+            def be_ready() -> None:
+                settle()
+                owner.worker_is_ready()
+
+            new_server = partial(
+                Server,
+                app,
+                settings,
+                sockets,
+                place,
+                on_ready=be_ready,
+                on_worn=owner.worker_is_worn,
+                observers=observers,
+                certificates=certificates,
+            )
+            loop.run_until_complete(_serve(new_server, owner, signals))
     except (AccelerationError, LifespanError) as error:
         owner.worker_failed(explain(error))
         return error.exit_code
@@ -148,24 +169,8 @@ def explain(error: StartupError) -> str:
     return f"Application startup failed: {reason}. Exiting."
 
 
-async def _serve(
-    app: ASGIApp,
-    settings: Settings,
-    sockets: Sequence[socket],
-    owner: Owner,
-    place: Place | None,
-    signals: Signals,
-    observers: Sequence[Callable[[Exchange], None]],
-) -> None:
-    server = Server(
-        app,
-        settings,
-        sockets,
-        place,
-        on_ready=owner.worker_is_ready,
-        on_worn=owner.worker_is_worn,
-        observers=observers,
-    )
+async def _serve(new_server: Callable[[], Server], owner: Owner, signals: Signals) -> None:
+    server = new_server()  # It belongs to the event loop that is running.
     signals.pass_to(server)
     owner.watch(asyncio.get_running_loop(), server)
     await server.run()

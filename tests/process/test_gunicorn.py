@@ -228,7 +228,7 @@ REFUSED = [
     pytest.param("", ("--certfile", "cert.pem", "--keyfile", "key.pem"), "TLS is not available", id="TLS"),
     pytest.param("'workers': 2", (), "'workers' cannot be given here: use workers", id="gunicorn's to decide"),
     pytest.param("'no_such': 1", (), "unknown option 'no_such'", id="unknown option"),
-    pytest.param("'loop': 'other'", (), "--loop: 'other' is not one of", id="bad value"),
+    pytest.param("'lifespan': 'other'", (), "--lifespan: 'other' is not one of", id="bad value"),
 ]
 
 
@@ -259,11 +259,12 @@ def test_options_of_fastserve_come_from_a_derived_class(gunicorn: Begin, folder:
     (folder / "own.py").write_text(
         "from fastserve.gunicorn import FastserveWorker\n"
         "class Own(FastserveWorker):\n"
-        "    CONFIG_KWARGS = {'root_path': '/api', 'lifespan': 'off', 'server_header': False, 'ready_path': '/ready'}\n"
+        "    CONFIG_KWARGS = {'root_path': '/api', 'lifespan': 'off', 'server_header': False, 'ready_path': '/ready',"
+        " 'headers': [('x-a', 'b')]}\n"
     )
     server = gunicorn(worker="own.Own").wait_workers()
     answer = get(server, "/ready")
-    assert (answer.text, answer.headers.get("server")) == ("ready\n", None)
+    assert (answer.text, answer.headers.get("server"), answer.headers["x-a"]) == ("ready\n", None, "b")
     assert life(folder) == []
 
 
@@ -351,6 +352,14 @@ def test_a_unix_socket_is_trusted_to_forward(current: Begin, folder: Path) -> No
     with RawClient(str(folder / "sock")) as client:
         client.send(b"GET /scope HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 192.0.2.7\r\n\r\n")
         assert b'"client": ["192.0.2.7", 0]' in client.answer().body
+
+
+def test_proxy_headers_are_read_as_gunicorn_is_told(gunicorn: Begin, folder: Path) -> None:
+    (folder / "conf.py").write_text("proxy_protocol = True\nproxy_allow_ips = '127.0.0.0/30'\n")
+    server = gunicorn("-c", "conf.py").wait_workers()
+    with RawClient(server.address) as client:
+        client.send(b"PROXY TCP4 192.0.2.7 192.0.2.1 4711 443\r\n").get("/scope")
+        assert b'"client": ["192.0.2.7", 4711], "server": ["192.0.2.1", 443]' in client.answer().body
 
 
 # Development.

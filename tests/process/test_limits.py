@@ -205,3 +205,14 @@ def test_a_client_that_falls_silent_is_left_after_its_time(
         began = time.monotonic()
         assert answer in client.send(request_bytes).rest()
         assert 0.7 < time.monotonic() - began < 3
+
+
+@WORKERS
+def test_a_connection_ends_with_a_response_when_it_is_old(start: Start, workers: str) -> None:
+    server = start(SERVED, "--port", "0", "--workers", workers, "--limit-connection-age", "1").wait_ready()
+    with RawClient(server.address) as client:
+        began = time.monotonic()
+        while client.get("/").answer().fields.get("connection") != "close":
+            assert time.monotonic() - began < 10
+        assert time.monotonic() - began > 0.5
+        assert client.rest() == b""

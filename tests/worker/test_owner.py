@@ -29,10 +29,16 @@ def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 class PlayedServer:
-    """A server that only takes note of how it is stopped."""
+    """A server that only takes note of how it is stopped. has_certificates: it speaks TLS."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, has_certificates: bool = False) -> None:
         self.stops: list[str] = []
+        self.has_certificates = has_certificates
+        self.renewals = 0
+
+    def reload_certificates(self) -> bool:
+        self.renewals += self.has_certificates
+        return self.has_certificates
 
     @property
     def is_stopping(self) -> bool:
@@ -96,6 +102,20 @@ def test_a_person_stops_the_server_more_urgently_with_each_signal(
         assert number in person.signals
         person.tell(number, server.typed)
     assert server.stops == stops
+
+
+@pytest.mark.parametrize(
+    ("has_terminal", "has_certificates", "stops", "renewals"),
+    [(False, True, [], 1), (True, True, ["stop"], 0), (False, False, ["stop"], 0)],
+    ids=["a service with TLS", "at a terminal", "a service without TLS"],
+)
+def test_sighup_renews_the_certificates_of_a_server_that_never_had_a_terminal(
+    has_terminal: bool, has_certificates: bool, stops: list[str], renewals: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fastserve.worker.owner._has_terminal", lambda: has_terminal)
+    server = PlayedServer(has_certificates=has_certificates)
+    Person([]).tell(signal.SIGHUP, server.typed)
+    assert (server.stops, server.renewals) == (stops, renewals)
 
 
 async def test_a_person_is_not_watched() -> None:

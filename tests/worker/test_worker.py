@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import faulthandler
+import gc
 import logging
 import signal
 import socket
@@ -109,6 +110,21 @@ def run(given: Settings, sock: socket.socket, owner: Owner, place: Place | None 
 
 def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.name == "fastserve"]
+
+
+@pytest.mark.parametrize(("policy", "is_frozen"), [("server", True), ("default", False)])
+def test_a_worker_freezes_what_is_there_when_it_is_ready_if_it_is_to(
+    policy: str, is_frozen: bool, sock: socket.socket, tmp_path: Path
+) -> None:
+    frozen: list[bool] = []
+
+    def note(owner: PlayedOwner) -> None:
+        frozen.append(gc.get_freeze_count() > 0)
+        raise_signal(owner)
+
+    assert run(settings(tmp_path, LIVING, gc=policy), sock, PlayedOwner(note)) == 0
+    assert frozen == [is_frozen]
+    assert gc.get_freeze_count() == 0
 
 
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])

@@ -24,6 +24,7 @@ from fastserve.wire.http1.request import add_fields, parse_request_line
 from fastserve.wire.http1.response import ResponseDefaults, ResponseEncoder
 
 _TOKEN_OCTETS = frozenset(TOKEN_OCTETS)
+_TLS_HELLO = b"\x16\x03"  # how every TLS connection begins (RFC 8446 §5.1)
 # How large a field section may be to be remembered for the next request of the connection.
 _REMEMBERED_BYTES = 4096
 
@@ -207,6 +208,8 @@ class Http1:
         like that.
         """
         buffer, at = self._buffer, self._at
+        if buffer.startswith(_TLS_HELLO, at):
+            raise ProtocolViolation("TLS was sent to a plain HTTP port: the URL has to begin with http://")
         if self._skipped_line or not b"\r\n".startswith(buffer[at : at + 2]):
             raise ProtocolViolation("malformed request line")
         if len(buffer) - at == 1:

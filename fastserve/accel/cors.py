@@ -1,0 +1,105 @@
+"""Starlette's CORSMiddleware, when it is the only middleware of the user."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from starlette.datastructures import Headers
+from starlette.middleware.cors import CORSMiddleware
+
+from fastserve.accel.patches import parts_of, patched, unchanged
+from fastserve.accel.watching import Watch
+from fastserve.asgi.types import Message, Scope, Send
+
+PREFLIGHT: Final = object()
+"""In place of an origin: the middleware itself answers the request."""
+_VARY = (b"vary", b"Origin")
+_PARTS = """
+starlette.middleware.cors:CORSMiddleware.__call__
+starlette.middleware.cors:CORSMiddleware.simple_response
+starlette.middleware.cors:CORSMiddleware.send
+starlette.middleware.cors:CORSMiddleware.allow_explicit_origin
+starlette.middleware.cors:MutableHeaders
+starlette.middleware.cors:Headers
+"""
+
+
+class Cors:
+    """Stands in for a CORSMiddleware. Its attributes are read for each request, as it reads them."""
+
+    __slots__ = ("_is_unpatched", "_middleware")
+
+    def __init__(self, middleware: CORSMiddleware) -> None:
+        self._middleware = middleware
+        self._is_unpatched = unchanged(parts_of(_PARTS))
+
+    @classmethod
+    def of(cls, layer: Any, following: Any) -> Cors | None:
+        """Return what stands in for a layer, if it is a plain CORSMiddleware in front of this one."""
+        if type(layer) is not CORSMiddleware or layer.app is not following or patched(parts_of(_PARTS)) is not None:
+            return None
+        return cls(layer)
+
+    def origin(self, scope: Scope) -> Any:
+        """Return the origin that a request comes from, None if it does not say, or PREFLIGHT."""
+        if not self._is_unpatched() or type(scope["headers"]) is not list:
+            return PREFLIGHT
+        for name, value in scope["headers"]:
+            if name == b"origin":
+                return value.decode("latin-1") if scope["method"] != "OPTIONS" else PREFLIGHT
+        return None
+
+    def mark(self, message: Message, origin: str | None, scope: Scope) -> None:
+        """Put into the start of a response the fields that the middleware would."""
+        fields = list(message.get("headers") or ())
+        message["headers"] = fields
+        for name, _ in fields:
+            if name == b"vary" or name.startswith(b"access-control-"):
+                self._middleware_marks(message, origin, scope)
+                return
+        if origin is not None:
+            fields += self._origin_fields(origin)
+        fields.append(_VARY)
+
+    def _origin_fields(self, origin: str) -> list[tuple[bytes, bytes]]:
+        cors = self._middleware
+        fields = {name.lower(): value for name, value in cors.simple_headers.items()}
+        is_explicit = cors.allow_credentials if cors.allow_all_origins else cors.is_allowed_origin(origin=origin)
+        if is_explicit:
+            fields["access-control-allow-origin"] = origin
+        return [(name.encode("latin-1"), value.encode("latin-1")) for name, value in fields.items()]
+
+    def _middleware_marks(self, message: Message, origin: str | None, scope: Scope) -> None:
+        """Have the middleware itself do it: it replaces what is there already."""
+
+        async def sent(message: Message) -> None:
+            pass
+
+        marking = self._middleware.send(message, sent, Headers(scope=scope))
+        try:
+            marking.send(None)
+        except StopIteration:
+            return
+        raise AssertionError("CORSMiddleware.send waits for nothing else")
+
+
+class CorsWatch(Watch):
+    """Passes the messages of a response on, with the fields of CORS.
+
+    origin: see Cors.origin.
+    """
+
+    __slots__ = ("_cors", "_origin", "_scope")
+
+    def __init__(self, cors: Cors, origin: str | None, scope: Scope, send: Send) -> None:
+        super().__init__(send)
+        self._cors = cors
+        self._origin = origin
+        self._scope = scope
+
+    async def send(self, message: Message) -> None:
+        """See Watch."""
+        if message["type"] == "http.response.start":
+            self.is_started = True
+            self._cors.mark(message, self._origin, self._scope)
+        await self._send(message)

@@ -1,0 +1,210 @@
+"""`fastserve.Config`: what programs give to it and read from it, as they know it of uvicorn."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import fastserve
+from fastserve import Config
+from fastserve.config import LOGGING_CONFIG
+from fastserve.errors import AppLoadError, SettingsError
+from fastserve.settings import Settings
+
+pytestmark = pytest.mark.usefixtures("own_logging")
+
+
+async def app(scope: Any, receive: Any, send: Any) -> None:
+    """Serve nothing."""
+
+
+def make(**options: Any) -> Config:
+    """Return a configuration that leaves logging as it is."""
+    return Config("main:app", **{"log_config": None, **options})
+
+
+def test_without_options_it_is_what_the_command_has() -> None:
+    assert make(app_dir="").settings == Settings.from_options({"app": "main:app"})
+
+
+@pytest.mark.parametrize(
+    ("options", "meant"),
+    [
+        ({"host": "::1", "port": 1}, {"host": "::1", "port": 1}),
+        ({"uds": "/run/app.sock"}, {"uds": "/run/app.sock"}),
+        ({"headers": [("a", "b"), ("c", "d")]}, {"header": ("a: b", "c: d")}),
+        ({"headers": [(b"a", b"b")]}, {"header": ("a: b",)}),
+        ({"headers": ["a: b"]}, {"header": ("a: b",)}),
+        ({"workers": 2, "factory": True}, {"workers": 2, "factory": True}),
+        ({"reload": True, "reload_dirs": "src"}, {"reload": True, "reload_dir": ("src",)}),
+        ({"reload_includes": ["*.html", "*.css"]}, {"reload_include": ("*.html", "*.css")}),
+        ({"reload_dirs": [Path("src")]}, {"reload_dir": ("src",)}),
+        ({"log_level": "DEBUG"}, {"log_level": "debug"}),
+        ({"log_level": logging.WARNING}, {"log_level": "warning"}),
+        ({"timeout_keep_alive": 5, "timeout_graceful_shutdown": None}, {"timeout_keep_alive": 5}),
+        ({"h11_max_incomplete_event_size": 9000}, {"limit_request_head": 9000}),
+        ({"forwarded_allow_ips": ["10.0.0.1", "10.0.0.2"]}, {"forwarded_allow_ips": "10.0.0.1,10.0.0.2"}),
+        ({"reset_contextvars": True, "http2": False, "workers": None}, {}),
+        ({"access_log": False, "limit_memory": 2**30}, {"access_log": False, "limit_memory": 2**30}),
+    ],
+)
+def test_options_are_taken_in_the_forms_that_uvicorn_allows(options: dict[str, Any], meant: dict[str, Any]) -> None:
+    assert make(app_dir="", **options).settings == Settings.from_options({"app": "main:app", **meant})
+
+
+def test_host_and_port_may_be_given_by_position() -> None:
+    config = Config("main:app", "0.0.0.0", 80, log_config=None)
+    assert (config.host, config.port) == ("0.0.0.0", 80)
+
+
+@pytest.mark.parametrize(
+    ("keyword", "hint"),
+    [
+        ("prot", "; did you mean 'port'?"),
+        ("reload_dir_", "; did you mean 'reload_dir'?"),
+        ("xyzzy", ""),
+    ],
+)
+def test_an_unknown_keyword_is_an_error_that_names_the_right_one(keyword: str, hint: str) -> None:
+    with pytest.raises(TypeError) as raised:
+        make(**{keyword: 1})
+    assert str(raised.value) == f"Config has no keyword {keyword!r}{hint}"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"port": 65536}, "--port: 65536 is more than 65535"),
+        ({"http2": True}, "http2: HTTP/2 is not served"),
+        ({"http": socket.socket}, "http: socket cannot be plugged in"),
+        ({"loop": "trio"}, "--loop: 'trio' is not"),
+        ({"workers": 0}, "--workers: 0 is less than 1"),
+    ],
+)
+def test_what_is_wrong_is_said_at_once(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(SettingsError, match=f"^{message}"):
+        make(**options)
+
+
+def test_attributes_have_the_names_and_defaults_that_hold() -> None:
+    config = make(workers=2)
+    assert (config.host, config.port, config.workers, config.reload) == ("127.0.0.1", 8000, 2, False)
+    shown = vars(config)
+    assert (shown["backlog"], shown["headers"], shown["reload_dirs"], shown["root_path"]) == (2048, [], [], "")
+
+
+def test_attributes_may_be_changed_until_the_server_starts() -> None:
+    config = make()
+    config.port = 9000
+    assert config.settings.bind.port == 9000
+    config.port = -1
+    with pytest.raises(SettingsError):
+        config.settings  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, (False, False)),
+        ({"workers": 2}, (False, True)),
+        ({"reload": True}, (True, True)),
+    ],
+)
+def test_it_tells_whether_there_are_other_processes(options: dict[str, Any], expected: tuple[bool, bool]) -> None:
+    config = make(**options)
+    assert (config.should_reload, config.use_subprocess) == expected
+
+
+def test_an_application_object_cannot_be_imported_anew() -> None:
+    assert not Config(app, reload=True, log_config=None).should_reload
+
+
+def test_the_environment_decides_where_uvicorn_lets_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "my.env").write_text("FORWARDED_ALLOW_IPS=10.0.0.1\n")
+    monkeypatch.setenv("WEB_CONCURRENCY", "3")
+    monkeypatch.setenv("FORWARDED_ALLOW_IPS", "")
+    monkeypatch.delenv("FORWARDED_ALLOW_IPS")
+    monkeypatch.setenv("UVICORN_PORT", "9")
+    config = make(env_file=tmp_path / "my.env")
+    assert (config.workers, config.port, vars(config)["forwarded_allow_ips"]) == (3, 8000, "10.0.0.1")
+    assert make(workers=1).workers == 1
+
+
+def test_the_application_is_loaded_when_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "loaded_by_config.py").write_text("async def app(scope, receive, send): ...\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    config = Config("loaded_by_config:app", log_config=None)
+    assert not config.loaded
+    config.load()
+    assert vars(config)["loaded"]
+    assert getattr(config.loaded_app, "__name__", None) == "app"
+    assert Config(app, log_config=None).load_app() is app
+    assert Config(lambda: app, factory=True, log_config=None).load_app() is app
+
+
+def test_the_path_for_modules_is_left_as_it_is_unless_it_is_asked_for(tmp_path: Path) -> None:
+    with pytest.raises(AppLoadError):
+        Config("only_here:app", log_config=None).load_app()
+
+
+def test_an_application_that_cannot_be_loaded_ends_the_program(caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(SystemExit) as left:
+        Config("absent_module:app", log_config=None).load()
+    assert left.value.code == 3
+    assert caplog.messages[-1].startswith('Error loading ASGI app: there is no module "absent_module"')
+
+
+def test_a_socket_can_be_bound_and_is_announced(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "fastserve")
+    with make(port=0).bind_socket() as sock:
+        port = sock.getsockname()[1]
+        assert caplog.messages == [f"Fastserve running on http://127.0.0.1:{port} (Press CTRL+C to quit)"]
+        sock.listen()
+        with pytest.raises(SystemExit) as left:
+            make(port=port).bind_socket()
+    assert left.value.code == 3
+    assert caplog.messages[-1] == f"cannot listen on 127.0.0.1:{port}: Address already in use"
+
+
+def test_fields_of_every_response_are_shown() -> None:
+    assert make(headers=[("A", "b")]).encoded_headers == [(b"server", b"fastserve"), (b"a", b"b")]
+    assert make(headers=[("Server", "x")]).encoded_headers == [(b"server", b"x")]
+    assert make(server_header=False).encoded_headers == []
+
+
+def test_the_loop_is_made_by_a_factory() -> None:
+    loop = make(loop="asyncio").get_loop_factory()()
+    loop.close()
+    with pytest.raises(AttributeError, match="get_loop_factory"):
+        make().setup_event_loop()
+
+
+def test_logging_is_configured_when_it_is_made(capsys: pytest.CaptureFixture[str]) -> None:
+    Config("main:app", use_colors=False)
+    logging.getLogger("fastserve").info("one")
+    Config("main:app", log_level="warning", use_colors=False)
+    logging.getLogger("fastserve").info("two")
+    Config("main:app", log_level=35, use_colors=False)
+    logging.getLogger("fastserve").warning("three")
+    logging.getLogger("fastserve").error("four")
+    assert capsys.readouterr().err == "INFO:     one\nERROR:    four\n"
+
+
+def test_a_changed_copy_of_the_standard_configuration_is_taken(capsys: pytest.CaptureFixture[str]) -> None:
+    changed = {**LOGGING_CONFIG, "formatters": {**LOGGING_CONFIG["formatters"]}}
+    changed["formatters"]["default"] = {"()": "uvicorn.logging.DefaultFormatter", "fmt": "mine %(message)s"}
+    Config("main:app", log_config=changed)
+    logging.getLogger("fastserve").info("x")
+    assert capsys.readouterr().err == "mine x\n"
+
+
+def test_the_package_gives_what_programs_use_and_nothing_else() -> None:
+    assert fastserve.Config is Config
+    assert fastserve.config.LOGGING_CONFIG is LOGGING_CONFIG
+    assert {"Config", "Server", "run", "serve"} <= set(fastserve.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'absent'"):
+        fastserve.absent  # noqa: B018
