@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import enum
+import gc
 import re
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
@@ -29,7 +30,7 @@ HUNG_S = 10.0
 TINT: ContextVar[str] = ContextVar("tint", default="none")
 """A context variable for applications to set. Its value is part of every note."""
 
-_ADDRESS = re.compile(r"\b0x[0-9a-f]{6,}\b")
+_ADDRESS = re.compile(r"\b0x[0-9a-f]{6,}\b|(?<=cancel scope )[0-9a-f]+")
 
 
 class End(enum.Enum):
@@ -201,6 +202,14 @@ def frozen(message: Mapping[str, Any]) -> object:
     }
 
 
+async def _settled(request: Request) -> None:
+    """Let what follows from the end of a request happen: generators that were left are closed when they are collected."""
+    if request.end is End.LEAVES or request.breaks_after is not None or not request.is_whole:
+        gc.collect()
+        await asyncio.sleep(0)
+    await asyncio.sleep(0)
+
+
 async def request_outcome(app: App, request: Request, trace: Trace, state: Mapping[str, Any] | None) -> Outcome:
     """Drive the application with one request."""
     outcome = Outcome(request.label)
@@ -220,7 +229,7 @@ async def request_outcome(app: App, request: Request, trace: Trace, state: Mappi
     else:
         outcome.raised = error(task.exception())
         outcome.returned = described(task.result()) if task.exception() is None else None
-    await asyncio.sleep(0)
+    await _settled(request)
     outcome.left = len(asyncio.all_tasks() - others - {task})
     outcome.notes = trace.take()
     outcome.scope = {key: described(scope[key]) for key in sorted(scope)}
