@@ -12,8 +12,7 @@ from functools import partial
 from socket import socket
 from types import FrameType
 
-from fastserve.asgi.exchange import Exchange
-from fastserve.asgi.types import ASGIApp
+from fastserve.asgi.types import Answered, ASGIApp
 from fastserve.errors import AccelerationError, AppLoadError, BindError, LifespanError, StartupError
 from fastserve.logs import reopen_log_files
 from fastserve.net.certificates import Certificates
@@ -106,7 +105,7 @@ def run_worker(
     *,
     load: Callable[[], ASGIApp],
     place: Place | None,
-    observers: Sequence[Callable[[Exchange], None]] = (),
+    observers: Sequence[Callable[[Answered], None]] = (),
     certificates: Certificates | None = None,
 ) -> int:
     """Serve an application on these sockets until a signal ends it, and return the exit status.
