@@ -7,6 +7,7 @@ import os
 import random
 import signal
 import socket
+import time
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -107,6 +108,16 @@ def test_workers_are_replaced_without_a_502(behind: Behind, folder: Path, recycl
         assert (kept.failed, new.failed) == ({}, {}), proxy.log
         assert "prematurely closed" not in proxy.log
     assert server.stop() == 0
+
+
+def test_old_connections_are_closed_without_a_502(behind: Behind, folder: Path) -> None:
+    _, upstream = behind("--limit-connection-age", "1")
+    with nginx(folder, upstream) as proxy:
+        began = time.monotonic()
+        with ClosedLoop(proxy.address, method="POST") as kept:
+            wait_until(lambda: kept.answered > 200 and time.monotonic() > began + 4)
+        assert kept.failed == {}, proxy.log
+        assert "prematurely closed" not in proxy.log
 
 
 @pytest.mark.skipif(find_spec("fastserve.wire.ws") is None, reason="this version of fastserve has no WebSockets")
