@@ -25,8 +25,7 @@ from gunicorn.arbiter import Arbiter
 from gunicorn.glogging import Logger
 from gunicorn.workers.base import Worker
 
-from fastserve.asgi.exchange import Exchange
-from fastserve.asgi.types import ASGIApp, Receive, Scope, Send
+from fastserve.asgi.types import Answered, ASGIApp, Receive, Scope, Send
 from fastserve.config import as_option
 from fastserve.errors import CertificateError, SettingsError
 from fastserve.logs import phrase
@@ -292,7 +291,7 @@ class ArbiterAsOwner:
     def worker_is_worn(self, reason: str) -> None:
         """Do nothing: gunicorn's limit is counted here."""
 
-    def count(self, exchange: Exchange) -> None:
+    def count(self, exchange: Answered) -> None:
         """Count a request, and leave when they are enough for one worker."""
         worker = self._worker
         worker.nr += 1
@@ -431,7 +430,7 @@ class Response:
     sent: int
 
     @classmethod
-    def of(cls, exchange: Exchange) -> Response:
+    def of(cls, exchange: Answered) -> Response:
         """Return the response of an exchange."""
         fields = [(bytes(name).decode("latin-1"), bytes(value).decode("latin-1")) for name, value in exchange.fields]
         return cls(exchange.status or _CLIENT_CLOSED_REQUEST, fields, exchange.sent_bytes)
@@ -442,14 +441,14 @@ class Response:
         return f"{self.status_code} {phrase(self.status_code)}".rstrip()
 
 
-def _request_hooks(worker: FastserveWorker) -> list[Callable[[Exchange], None]]:
+def _request_hooks(worker: FastserveWorker) -> list[Callable[[Answered], None]]:
     """Return what is to be called with each request: none, if nobody would learn of it."""
     logs = _is_logging_access(worker.log)
     has_hook = _is_given(worker.cfg, "post_request")
     if not logs and not has_hook:
         return []
 
-    def observe(exchange: Exchange) -> None:
+    def observe(exchange: Answered) -> None:
         request, response = Request.of(exchange.scope), Response.of(exchange)
         environ = request.environ()
         if logs:

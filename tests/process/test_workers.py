@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import signal
@@ -218,3 +219,15 @@ def test_auto_counts_only_the_cpus_that_are_allowed(start: Start) -> None:
     with new_client(server) as client:
         assert client.get("/").status_code == 200
     assert server.stop() == 0
+
+
+def test_websockets_are_counted_as_requests_are(start: Start) -> None:
+    from websockets.sync.client import connect
+
+    server = start(SERVED, "--port", "0", "--workers", "2", "--status-path", "/status").wait_ready()
+    with connect("ws://{}:{}/".format(*server.address)) as client:
+        assert json.loads(client.recv())["scheme"] == "ws"
+        client.send("text")
+        assert client.recv() == "text"
+    assert len(server.workers) == 2
+    assert "Exception" not in server.log
