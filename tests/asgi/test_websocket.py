@@ -60,9 +60,9 @@ async def ask(*lines: str, upgrade: tuple[str, ...] = UPGRADE, after: bytes = b"
     return Opened(rig, peer, app.calls[0])
 
 
-async def opened(*lines: str, after: bytes = b"", **options: Any) -> Opened:
+async def opened(*lines: str, **options: Any) -> Opened:
     """Return a WebSocket that is accepted."""
-    socket = await ask(*lines, after=after, **options)
+    socket = await ask(*lines, **options)
     assert await socket.receive() == CONNECT
     await socket.call.send(ACCEPT)
     head, _, rest = socket.peer.take().partition(b"\r\n\r\n")
@@ -114,8 +114,11 @@ async def test_a_handshake_is_accepted_with_a_subprotocol_and_further_fields() -
 
 
 async def test_what_follows_the_handshake_at_once_is_not_lost() -> None:
-    socket = await opened(after=text("early") + frame(PING, b"p"))
-    assert socket.frames() == []
+    socket = await ask(after=text("early") + frame(PING, b"p"))
+    assert await socket.receive() == CONNECT
+    await socket.call.send(ACCEPT)
+    _, _, rest = socket.peer.take().partition(b"\r\n\r\n")
+    assert frames(rest) == [(0x8A, b"p")]
     assert await socket.receive() == received("early")
 
 
