@@ -18,7 +18,6 @@ from fastserve.addresses import AllowList, describe_client, socket_authority
 from fastserve.asgi.accesslog import open_access_log
 from fastserve.asgi.application import Application
 from fastserve.asgi.calling import too_busy
-from fastserve.asgi.exchange import Exchange
 from fastserve.asgi.forwarded import ForwardedFields
 from fastserve.asgi.metrics import Metrics
 from fastserve.asgi.scope import ScopeBuilder
@@ -102,7 +101,7 @@ class Server:
         *,
         on_ready: Callable[[], None],
         on_worn: Callable[[str], None],
-        observers: Sequence[Callable[[Exchange], None]] = (),
+        observers: Sequence[Callable[[Answered], None]] = (),
         certificates: Certificates | None = None,
     ) -> None:
         self._settings = settings
