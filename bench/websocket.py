@@ -21,7 +21,7 @@ from pathlib import Path
 
 import psutil
 
-from bench.measure import paired_ratio, running
+from bench.measure import running
 from bench.servers import SERVERS
 
 _SOURCE = Path(__file__).parent / "websocket_load.c"
@@ -60,9 +60,16 @@ def main() -> int:
         for size in options.sizes:
             samples: dict[str, list[Echoes]] = {name: [] for name in started}
             for _ in range(options.rounds):
-                for name, (process, port) in started.items():
-                    command = [str(load), str(port), "/", str(options.connections), str(size), str(options.seconds)]
-                    samples[name].append(measure(process, command, load_cpu))
+                for name, server in started.items():
+                    command = [
+                        str(load),
+                        str(server.port),
+                        "/",
+                        str(options.connections),
+                        str(size),
+                        str(options.seconds),
+                    ]
+                    samples[name].append(measure(server.process, command, load_cpu))
             print(table(size, samples))
     return 0
 
@@ -107,7 +114,9 @@ def table(size: int, samples: dict[str, list[Echoes]]) -> str:
             statistics.median(getattr(each, figure) for each in of_one)
             for figure in ("per_s", "per_cpu_s", "mean_us", "p99_us", "errors")
         )
-        more = 1 / paired_ratio(samples[first], of_one, "per_cpu_s")
+        more = statistics.median(
+            ours.per_cpu_s / theirs.per_cpu_s for ours, theirs in zip(samples[first], of_one, strict=True)
+        )
         lines.append(
             f"| {name} | {per_s:,.0f} | {per_cpu_s:,.0f} | {mean_us / 1000:.1f} | {p99_us / 1000:.1f} | {errors:.0f} "
             f"| {more:.2f}x |"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastserve.wire.ws.frames import FIN
+from fastserve.wire.ws.frames import FIN, Opcode
 
 KEY = b"\x37\xfa\x21\x3d"
 
