@@ -42,6 +42,8 @@ class Application(Caller):
         "_app",
         "_became_idle",
         "_busy",
+        "_calls",
+        "_cancel_after_s",
         "_cancelled",
         "_concurrency",
         "_context",
@@ -65,6 +67,7 @@ class Application(Caller):
         concurrency: int | None,
         observers: Sequence[Callable[[Exchange], None]],
         busy: ASGIApp = too_busy,
+        cancel_after_s: float | None = None,
     ) -> None:
         self._app = app
         self._busy = busy
@@ -76,6 +79,8 @@ class Application(Caller):
         self._task_options: dict[str, Any] = {"loop": loop, "eager_start": True}
         self._tasks: set[asyncio.Task[Any]] = set()  # those that have not ended at once
         self._cancelled: set[asyncio.Task[Any]] = set()
+        self._cancel_after_s = cancel_after_s
+        self._calls: dict[Exchange, asyncio.Task[Any]] = {}  # their tasks, when they may have to be cancelled
         self.running = 0
         self._became_idle: asyncio.Event | None = None  # for those who wait for it
         self.websockets = 0
@@ -119,6 +124,19 @@ class Application(Caller):
             task = self._loop.create_task(coroutine, context=context)
         if not task.done():
             self._tasks.add(task)
+            if self._cancel_after_s is not None:
+                self._calls[exchange] = task
+
+    def peer_left(self, exchange: Exchange) -> None:
+        """Have a call cancelled, if it is to be, unless it answers in time (see exchange.Caller)."""
+        if self._cancel_after_s is not None:
+            self._loop.call_later(self._cancel_after_s, self._cancel_left, exchange)
+
+    def _cancel_left(self, exchange: Exchange) -> None:
+        task = self._calls.pop(exchange, None)
+        if task is not None and not exchange.is_done():
+            self._cancelled.add(task)
+            task.cancel()
 
     def response_sent(self, exchange: Exchange) -> None:
         """Tell the observers (see exchange.Caller)."""
@@ -181,6 +199,8 @@ class Application(Caller):
             task = cast("asyncio.Task[Any]", asyncio.current_task(self._loop))
             self._tasks.discard(task)
             self._cancelled.discard(task)
+        if self._calls:
+            self._calls.pop(exchange, None)
         if not self.running and self._became_idle is not None:
             self._became_idle.set()
 
