@@ -24,7 +24,7 @@ cdef class Application(Caller):
 
     @cython.locals(exchange=Exchange)
     cpdef Answering open_exchange(self, RequestHead head, Stream stream)
-    cpdef start(self, object coroutine)
+    cpdef object start(self, object coroutine)
     cpdef ended(self)
     cpdef returned(self, Exchange exchange, object result)
     cpdef failed(self, Exchange exchange, object error)

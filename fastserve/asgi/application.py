@@ -111,10 +111,12 @@ class Application(Caller):
     def call(self, exchange: Exchange) -> None:
         """Call the application for this exchange, in a task of its own."""
         app = self._app if self.running - self.websockets < self._concurrency else self._busy
-        self.start(_call(app, exchange.scope, exchange.receive, exchange.send, exchange, self))
+        task = self.start(_call(app, exchange.scope, exchange.receive, exchange.send, exchange, self))
+        if self._cancel_after_s is not None and not task.done():
+            self._calls[exchange] = task
 
-    def start(self, coroutine: Coroutine[Any, Any, None]) -> None:
-        """Run a call in a task of its own. At its end it has to tell `ended`."""
+    def start(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[Any]:
+        """Run a call in a task of its own, which is returned. At its end it has to tell `ended`."""
         self.running += 1
         context = self._context.copy()
         if self._starts_eagerly:
@@ -124,8 +126,7 @@ class Application(Caller):
             task = self._loop.create_task(coroutine, context=context)
         if not task.done():
             self._tasks.add(task)
-            if self._cancel_after_s is not None:
-                self._calls[exchange] = task
+        return task
 
     def peer_left(self, exchange: Exchange) -> None:
         """Have a call cancelled, if it is to be, unless it answers in time (see exchange.Caller)."""
@@ -189,6 +190,8 @@ class Application(Caller):
 
     def _ended(self, exchange: Exchange) -> None:
         self.ended()
+        if self._calls:
+            self._calls.pop(exchange, None)
         if not exchange.is_done():
             self.response_sent(exchange)
 
@@ -199,8 +202,6 @@ class Application(Caller):
             task = cast("asyncio.Task[Any]", asyncio.current_task(self._loop))
             self._tasks.discard(task)
             self._cancelled.discard(task)
-        if self._calls:
-            self._calls.pop(exchange, None)
         if not self.running and self._became_idle is not None:
             self._became_idle.set()
 
