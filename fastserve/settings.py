@@ -553,6 +553,14 @@ class Timeouts(Group):
         unit="seconds",
         minimum=0.1,
     )
+    cancel_s: float | None = option(
+        None,
+        "--cancel-on-disconnect",
+        "Cancel a request so long after its client has gone away, when it is still running and has not answered."
+        " Without this, applications are told by http.disconnect alone.",
+        unit="seconds",
+        minimum=0,
+    )
     graceful_s: float = option(
         30.0,
         "--timeout-graceful-shutdown",

@@ -265,6 +265,7 @@ class Rig:
             self.scopes,
             loop=loop,
             concurrency=settings.connections.concurrency,
+            cancel_after_s=settings.timeouts.cancel_s,
             observers=[self._log_access] if settings.logs.access_log else [],
         )
         self.sessions = Sessions(

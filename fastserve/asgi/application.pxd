@@ -15,6 +15,8 @@ cdef class Application(Caller):
     cdef list _observers
     cdef dict _task_options
     cdef set _tasks, _cancelled
+    cdef dict _calls
+    cdef object _cancel_after_s
     cdef bint _starts_eagerly
     cdef readonly Py_ssize_t running
     cdef public Py_ssize_t websockets
@@ -22,7 +24,7 @@ cdef class Application(Caller):
 
     @cython.locals(exchange=Exchange)
     cpdef Answering open_exchange(self, RequestHead head, Stream stream)
-    cpdef start(self, object coroutine)
+    cpdef object start(self, object coroutine)
     cpdef ended(self)
     cpdef returned(self, Exchange exchange, object result)
     cpdef failed(self, Exchange exchange, object error)

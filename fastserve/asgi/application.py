@@ -42,6 +42,8 @@ class Application(Caller):
         "_app",
         "_became_idle",
         "_busy",
+        "_calls",
+        "_cancel_after_s",
         "_cancelled",
         "_concurrency",
         "_context",
@@ -65,6 +67,7 @@ class Application(Caller):
         concurrency: int | None,
         observers: Sequence[Callable[[Exchange], None]],
         busy: ASGIApp = too_busy,
+        cancel_after_s: float | None = None,
     ) -> None:
         self._app = app
         self._busy = busy
@@ -76,6 +79,8 @@ class Application(Caller):
         self._task_options: dict[str, Any] = {"loop": loop, "eager_start": True}
         self._tasks: set[asyncio.Task[Any]] = set()  # those that have not ended at once
         self._cancelled: set[asyncio.Task[Any]] = set()
+        self._cancel_after_s = cancel_after_s
+        self._calls: dict[Exchange, asyncio.Task[Any]] = {}  # their tasks, when they may have to be cancelled
         self.running = 0
         self._became_idle: asyncio.Event | None = None  # for those who wait for it
         self.websockets = 0
@@ -106,10 +111,12 @@ class Application(Caller):
     def call(self, exchange: Exchange) -> None:
         """Call the application for this exchange, in a task of its own."""
         app = self._app if self.running - self.websockets < self._concurrency else self._busy
-        self.start(_call(app, exchange.scope, exchange.receive, exchange.send, exchange, self))
+        task = self.start(_call(app, exchange.scope, exchange.receive, exchange.send, exchange, self))
+        if self._cancel_after_s is not None and not task.done():
+            self._calls[exchange] = task
 
-    def start(self, coroutine: Coroutine[Any, Any, None]) -> None:
-        """Run a call in a task of its own. At its end it has to tell `ended`."""
+    def start(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[Any]:
+        """Run a call in a task of its own, which is returned. At its end it has to tell `ended`."""
         self.running += 1
         context = self._context.copy()
         if self._starts_eagerly:
@@ -119,6 +126,18 @@ class Application(Caller):
             task = self._loop.create_task(coroutine, context=context)
         if not task.done():
             self._tasks.add(task)
+        return task
+
+    def peer_left(self, exchange: Exchange) -> None:
+        """Have a call cancelled, if it is to be, unless it answers in time (see exchange.Caller)."""
+        if self._cancel_after_s is not None:
+            self._loop.call_later(self._cancel_after_s, self._cancel_left, exchange)
+
+    def _cancel_left(self, exchange: Exchange) -> None:
+        task = self._calls.pop(exchange, None)
+        if task is not None and not exchange.is_done():
+            self._cancelled.add(task)
+            task.cancel()
 
     def response_sent(self, exchange: Exchange) -> None:
         """Tell the observers (see exchange.Caller)."""
@@ -171,6 +190,8 @@ class Application(Caller):
 
     def _ended(self, exchange: Exchange) -> None:
         self.ended()
+        if self._calls:
+            self._calls.pop(exchange, None)
         if not exchange.is_done():
             self.response_sent(exchange)
 

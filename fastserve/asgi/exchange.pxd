@@ -11,6 +11,7 @@ cdef dict _EXTENSIONS
 
 cdef class Caller:
     cpdef call(self, Exchange exchange)
+    cpdef peer_left(self, Exchange exchange)
     cpdef response_sent(self, Exchange exchange)
 
 

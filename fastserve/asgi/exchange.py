@@ -61,6 +61,10 @@ class Caller:
         """Call the application for this exchange."""
         raise NotImplementedError
 
+    def peer_left(self, exchange: Exchange) -> None:
+        """Take note that the client sends nothing more, and is most likely not reading either."""
+        raise NotImplementedError
+
     def response_sent(self, exchange: Exchange) -> None:
         """Take note that the response is complete."""
         raise NotImplementedError
@@ -140,7 +144,9 @@ class Exchange(Answering):
 
     def peer_closed(self) -> None:
         """See Answering."""
-        self.peer_is_gone = True
+        if not self.peer_is_gone:
+            self.peer_is_gone = True
+            self._caller.peer_left(self)
         self._wake()
 
     def connection_lost(self) -> None:

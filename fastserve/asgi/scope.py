@@ -103,7 +103,9 @@ class ScopeBuilder:
         scope["asgi"]["spec_version"] = WEBSOCKET_SPEC_VERSION
         scope["scheme"] = _WEBSOCKET_SCHEMES.get(scope["scheme"], scope["scheme"])
         scope["subprotocols"] = list(subprotocols)
-        scope["extensions"] = {**scope.get("extensions", {}), "websocket.http.response": {}}
+        scope["extensions"] = {"websocket.http.response": {}}
+        if stream.tls is not None:
+            scope["extensions"]["tls"] = stream.tls.copy()
         return scope
 
 

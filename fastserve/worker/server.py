@@ -124,6 +124,7 @@ class Server:
             self._scopes,
             loop=loop,
             concurrency=settings.connections.concurrency,
+            cancel_after_s=settings.timeouts.cancel_s,
             busy=self._with_status(too_busy),
             observers=[*self._observers(), *observers],
         )

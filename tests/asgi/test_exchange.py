@@ -88,14 +88,18 @@ class PlayedStream(Stream):
 
 
 class Caller(BaseCaller):
-    """Who calls the application. calls, sent: what it was asked to do, and told."""
+    """Who calls the application. calls, sent, left: what it was asked to do, and told."""
 
     def __init__(self) -> None:
         self.calls: list[Exchange] = []
         self.sent: list[Exchange] = []
+        self.left: list[Exchange] = []
 
     def call(self, exchange: Exchange) -> None:
         self.calls.append(exchange)
+
+    def peer_left(self, exchange: Exchange) -> None:
+        self.left.append(exchange)
 
     def response_sent(self, exchange: Exchange) -> None:
         self.sent.append(exchange)
@@ -570,3 +574,11 @@ async def test_an_exchange_that_is_abandoned_closes_unless_it_is_done(state: Wri
     played = await in_state(state)
     played.exchange.abandon()
     assert played.stream.take() == ([] if state is Writing.DONE else ["abort"])
+
+
+async def test_that_the_client_left_is_told_once() -> None:
+    played = Played()
+    for _ in range(2):
+        played.exchange.peer_closed()
+    played.exchange.connection_lost()
+    assert played.caller.left == [played.exchange]

@@ -178,3 +178,11 @@ def test_extensions_are_those_that_work() -> None:
     scope["extensions"]["tls"]["server_cert"] = "changed"
     assert tls.tls == {"server_cert": None}
     assert set(ScopeBuilder("").build(head(b"/"), stream())["extensions"]) == set(EXTENSIONS)
+
+
+def test_a_websocket_has_extensions_of_its_own() -> None:
+    made = stream()
+    made.scheme, made.tls = "https", {"tls_version": 0x0304}
+    scope = ScopeBuilder("").build_websocket(head(b"/"), made, [])
+    assert scope["scheme"] == "wss"
+    assert scope["extensions"] == {"websocket.http.response": {}, "tls": {"tls_version": 0x0304}}
