@@ -134,14 +134,19 @@ ADVICE: dict[str, str] = {
 """What to do instead of options that are not here."""
 
 VALUES: dict[str, str] = {
+    "ws": "WebSockets are spoken by fastserve itself, so there is no library to choose; leave it out",
     "http": "requests are read by fastserve itself, so there are no protocol classes to plug in; leave it out",
 }
 """What to say besides that the value of an option is not allowed."""
 
 KEYWORDS: dict[str, str] = {
+    "ssl_context_factory": "certificates come from files, which are read again when they change: use ssl_certfile",
     "http2": _NO_HTTP2,
 }
 """What to do instead of arguments of `uvicorn.Config` that are not here."""
+
+NONE_MEANS: dict[str, float] = {"ws_ping_interval": 0.0, "ws_ping_timeout": 0.0}
+"""What None means to uvicorn in programs, where it is not the default."""
 
 UVICORN_LISTS: dict[str, str | None] = {
     "reload_dir": ":",

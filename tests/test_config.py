@@ -49,6 +49,7 @@ def test_without_options_it_is_what_the_command_has() -> None:
         ({"h11_max_incomplete_event_size": 9000}, {"limit_request_head": 9000}),
         ({"forwarded_allow_ips": ["10.0.0.1", "10.0.0.2"]}, {"forwarded_allow_ips": "10.0.0.1,10.0.0.2"}),
         ({"reset_contextvars": True, "http2": False, "workers": None}, {}),
+        ({"ws_ping_interval": None, "ws_ping_timeout": None}, {"ws_ping_interval": 0.0, "ws_ping_timeout": 0.0}),
         ({"access_log": False, "limit_memory": 2**30}, {"access_log": False, "limit_memory": 2**30}),
     ],
 )

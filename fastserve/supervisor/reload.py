@@ -11,6 +11,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from fastserve.errors import StartupError
@@ -35,7 +36,7 @@ class Watcher:
         self._unread = b""
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", watcher.__file__, how, what.to_json()],
+                [sys.executable, "-P", watcher.__file__, how, what.to_json(), str(os.getpid()), str(time.time_ns())],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
             )

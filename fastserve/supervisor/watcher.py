@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -50,7 +50,9 @@ class Watched:
         return cls(**{name: tuple(texts) for name, texts in content.items()}, delay_s=delay_s)
 
     def has(self, path: Path) -> bool:
-        """Tell whether this file is watched, which is in one of the directories."""
+        """Tell whether this file is watched."""
+        if not any(path.is_relative_to(each) for each in self.directories):
+            return False
         for pattern in self.includes:
             if path.name == pattern:
                 return not self._is_out(path.parent)  # Named in full, so that no pattern excludes it.
@@ -61,15 +63,9 @@ class Watched:
         )
 
     def _is_out(self, folder: Path) -> bool:
-        return any(folder.is_relative_to(each) for each in self.excluded) or any(
-            is_hidden(part) for part in self._below(folder).parts
-        )
-
-    def _below(self, folder: Path) -> Path:
-        for directory in self.directories:
-            if folder.is_relative_to(directory):
-                return folder.relative_to(directory)
-        return Path()
+        directory = next(each for each in self.directories if folder.is_relative_to(each))
+        is_out = any(folder.is_relative_to(each) for each in self.excluded)
+        return is_out or any(is_hidden(part) for part in folder.relative_to(directory).parts)
 
     def files(self) -> Iterator[Path]:
         """Yield all files that are watched."""
@@ -103,9 +99,15 @@ def _is_environment(parent: str, folder: str) -> bool:
     return os.path.exists(os.path.join(parent, folder, "pyvenv.cfg"))
 
 
-def poll(what: Watched, tell: Callable[[list[str]], None], *, goes_on: Callable[[], bool]) -> None:
-    """Look at the files again and again, and tell of those that have changed, come or gone."""
+def poll(what: Watched, since_ns: int, tell: Callable[[list[str]], None], *, goes_on: Callable[[], bool]) -> None:
+    """Look at the files again and again, and tell of those that have changed, come or gone.
+
+    since_ns: from when on changes count that were made before the first look.
+    """
     before = _look(what)
+    missed = _written_since(since_ns, before)
+    if missed:
+        tell(missed)
     while goes_on():
         time.sleep(what.delay_s)
         now = _look(what)
@@ -125,8 +127,13 @@ def _look(what: Watched) -> dict[str, tuple[int, int]]:
     return found
 
 
-def listen(what: Watched, tell: Callable[[list[str]], None], *, goes_on: Callable[[], bool]) -> None:
-    """Have the system tell of changes, by watchfiles."""
+def _written_since(since_ns: int, files: Mapping[str, tuple[int, int]]) -> list[str]:
+    now_ns = time.time_ns()
+    return sorted(path for path, (written_ns, _) in files.items() if since_ns < written_ns <= now_ns)
+
+
+def listen(what: Watched, since_ns: int, tell: Callable[[list[str]], None], *, goes_on: Callable[[], bool]) -> None:
+    """Have the system tell of changes, by watchfiles. since_ns: see poll."""
     import watchfiles
 
     changes = watchfiles.watch(
@@ -138,7 +145,11 @@ def listen(what: Watched, tell: Callable[[list[str]], None], *, goes_on: Callabl
         raise_interrupt=False,
         ignore_permission_denied=True,
     )
+    missed: list[str] | None = None
     for found in changes:
+        if missed is None:  # The first turn: from now on, the system has been asked.
+            missed = _written_since(since_ns, _look(what))
+            found |= {(watchfiles.Change.modified, path) for path in missed}
         paths = sorted({path for _, path in found if what.has(Path(path))})
         if not goes_on():
             return
@@ -151,15 +162,14 @@ def _tell(paths: list[str]) -> None:
     os.write(1, json.dumps(paths).encode() + b"\n")
 
 
-def main(how: str, description: str) -> None:
-    """Watch files until the process that has started this one ends. how: "listen" or "poll"."""
+def main(how: str, description: str, parent: str, since_ns: str) -> None:
+    """Watch files until the process that has started this one ends. how: "listen" or "poll". parent: its pid."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # They are for the server, which ends this process.
-    parent = os.getppid()
     watch = listen if how == "listen" else poll
     with contextlib.suppress(BrokenPipeError):
-        watch(Watched.from_json(description), _tell, goes_on=lambda: os.getppid() == parent)
+        watch(Watched.from_json(description), int(since_ns), _tell, goes_on=lambda: os.getppid() == int(parent))
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:3])
+    main(*sys.argv[1:5])

@@ -168,10 +168,6 @@ def factory():
     return failed
 
 
-def wsgi(environ, start_response):
-    pass
-
-
 number = 7
 """,
 }
@@ -191,7 +187,6 @@ FAILURES = {
     "no attribute is named": (["empty"], '"empty" is not of the form "module:attribute"', None),
     "not an application": (["apps:number"], '"apps:number" is not callable: 7', None),
     "a factory, not said so": (["apps:factory_of_nothing"], '"apps:factory_of_nothing" is not callable: None', None),
-    "a WSGI application": (["apps:wsgi"], '"apps:wsgi" is a WSGI application', None),
     "a file": (["apps.py"], '"apps.py" is not of the form "module:attribute"; is it "apps:app"?', None),
     "the factory raises": (
         ["apps:raising_factory", "--factory"],

@@ -1,0 +1,122 @@
+"""Programs that call `fastserve.run`, `Server.run` and `serve`: how they end, and what they leave behind."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import pytest
+
+from .running import RunningServer, Start, new_client, wait_until
+
+PROGRAM = """
+import asyncio, atexit, sys
+import fastserve as uvicorn
+from served import app
+
+async def own():
+    await uvicorn.Server(uvicorn.Config(app, port=0)).serve()
+    await asyncio.sleep(3600)  # which a signal ends too
+
+WAYS = {
+    "object": lambda: uvicorn.run(app, port=0),
+    "name": lambda: uvicorn.run("served:app", port=0),
+    "workers": lambda: uvicorn.run("served:app", port=0, workers=2),
+    "own loop": lambda: asyncio.run(own()),
+}
+if __name__ == "__main__":
+    atexit.register(lambda: open("at_exit", "a").write("x"))
+    try:
+        WAYS[sys.argv[1]]()
+    finally:
+        open("finally", "a").write("x")
+    open("after", "a").write("x")
+"""
+
+
+def start_program(start: Start, folder: Path, way: str) -> RunningServer:
+    (folder / "program.py").write_text(PROGRAM)
+    server = start(way, runs=("program.py",)).wait_log("Fastserve running on")
+    server.wait_log("Application startup complete.", times=2 if way == "workers" else 1)
+    with new_client(server) as client:
+        assert client.get("/").text == "hello"
+    return server
+
+
+@pytest.mark.parametrize("way", ["object", "name", "workers"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
+def test_run_returns_after_a_signal_once_and_only_in_the_program(
+    start: Start, folder: Path, way: str, number: int
+) -> None:
+    server = start_program(start, folder, way)
+    server.send_signal(number)
+    assert server.wait_exit() == 0
+    assert [(folder / name).read_text() for name in ("finally", "after", "at_exit")] == ["x"] * 3
+    assert "Traceback" not in server.log
+
+
+@pytest.mark.parametrize(
+    ("number", "status"),
+    [(signal.SIGTERM, -signal.SIGTERM), (signal.SIGINT, -signal.SIGINT)],
+    ids=["SIGTERM", "SIGINT"],
+)
+def test_a_program_with_its_own_loop_hears_of_the_signal_too(
+    start: Start, folder: Path, number: int, status: int
+) -> None:
+    server = start_program(start, folder, "own loop")
+    server.send_signal(number)
+    assert server.wait_exit() == status
+    assert "Application shutdown complete." in server.log
+    assert not (folder / "after").exists()
+
+
+FAILURES = {
+    "no such application": "uvicorn.run('absent:app')",
+    "workers that do not start": "uvicorn.run('absent:app', workers=2)",
+    "an object and workers": "uvicorn.run(uvicorn, workers=2)",
+    "an object that is no application": "uvicorn.run(uvicorn)",
+}
+
+
+@pytest.mark.parametrize("text", FAILURES.values(), ids=FAILURES.keys())
+def test_a_failed_start_ends_the_program_with_3(start: Start, folder: Path, text: str) -> None:
+    (folder / "program.py").write_text(f"import fastserve as uvicorn\n{text}\nopen('after', 'w')\n")
+    server = start(runs=("program.py",))
+    assert server.wait_exit() == 3
+    assert not (folder / "after").exists()
+    assert "Traceback" not in server.log
+
+
+def test_what_the_application_leaves_to_the_end_of_a_worker_is_done(start: Start, folder: Path) -> None:
+    (folder / "leaving.py").write_text(
+        "import atexit, os\nfrom served import app\natexit.register(lambda: open(f'left.{os.getpid()}', 'w'))\n"
+    )
+    (folder / "program.py").write_text("import fastserve\nfastserve.run('leaving:app', port=0, workers=2)\n")
+    server = start(runs=("program.py",)).wait_log("Application startup complete.", times=2)
+    pids = {worker.pid for worker in server.workers}
+    assert server.stop() == 0
+    wait_until(lambda: {int(path.suffix[1:]) for path in folder.glob("left.*")} == pids)
+
+
+def test_event_streams_that_look_for_the_handler_of_sigterm_see_that_the_server_stops(
+    start: Start, folder: Path
+) -> None:
+    (folder / "looking.py").write_text(
+        "import asyncio, signal\n"
+        "async def app(scope, receive, send):\n"
+        "    assert scope['type'] == 'http'\n"
+        "    await send({'type': 'http.response.start', 'status': 200, 'headers': []})\n"
+        "    server = signal.getsignal(signal.SIGTERM).__self__\n"
+        "    while not server.should_exit:\n"
+        "        await send({'type': 'http.response.body', 'body': b'x', 'more_body': True})\n"
+        "        await asyncio.sleep(0.01)\n"
+        "    await send({'type': 'http.response.body', 'body': b'end'})\n"
+    )
+    server = start("looking:app", "--port", "0").wait_log("Fastserve running on")
+    with new_client(server) as client, client.stream("GET", "/") as response:
+        parts = response.iter_bytes()
+        assert next(parts)
+        server.send_signal(signal.SIGTERM)
+        assert b"".join(parts).endswith(b"end")
+    assert server.wait_exit() == 0
+    assert "Cancelling" not in server.log
