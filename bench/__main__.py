@@ -27,7 +27,7 @@ from bench.servers import SERVERS, Mode, Server
 _Cpus: TypeAlias = tuple[int | None, int | None]
 """The one for the server, and the one for the load."""
 
-_QUICK_SERVERS = ("fastserve", "uvicorn", "granian", "baseline")
+_QUICK_SERVERS = ("fastserve", "fastserve-unaccelerated", "uvicorn", "granian", "baseline")
 
 
 @dataclass(frozen=True, slots=True)
