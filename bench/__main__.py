@@ -75,7 +75,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--scenarios", nargs="+", choices=[*SCENARIOS, "all"], help="the default is one by --app")
     parser.add_argument("--quick", action="store_true", help="short rounds, and fewer servers: all in some minutes")
     parser.add_argument("--rounds", type=int)
-    parser.add_argument("--seconds", type=float, help="of each measurement")
+    parser.add_argument("--seconds", type=int, help="of each measurement")
     parser.add_argument("--json", type=Path, help="also write all samples to this file")
     own = parser.add_argument_group("instead of --scenarios")
     own.add_argument("--app", default="bench.apps:plain", help="the application to serve")
