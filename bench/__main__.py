@@ -27,7 +27,7 @@ from bench.servers import SERVERS, Mode, Server
 _Cpus: TypeAlias = tuple[int | None, int | None]
 """The one for the server, and the one for the load."""
 
-_QUICK_SERVERS = ("fastserve", "uvicorn", "granian", "baseline")
+_QUICK_SERVERS = ("fastserve", "fastserve-unaccelerated", "uvicorn", "granian", "baseline")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--scenarios", nargs="+", choices=[*SCENARIOS, "all"], help="the default is one by --app")
     parser.add_argument("--quick", action="store_true", help="short rounds, and fewer servers: all in some minutes")
     parser.add_argument("--rounds", type=int)
-    parser.add_argument("--seconds", type=float, help="of each measurement")
+    parser.add_argument("--seconds", type=int, help="of each measurement")
     parser.add_argument("--json", type=Path, help="also write all samples to this file")
     own = parser.add_argument_group("instead of --scenarios")
     own.add_argument("--app", default="bench.apps:plain", help="the application to serve")

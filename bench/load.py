@@ -63,7 +63,8 @@ class Wrk:
 
     def command(self, port: int, pid: int, seconds: float, body_file: Path) -> list[str]:
         """See Load."""
-        command = ["wrk", "--threads", "1", "--connections", str(self.connections), "--duration", f"{seconds:g}s"]
+        whole_seconds = max(1, round(seconds))  # It knows no parts of seconds.
+        command = ["wrk", "--threads", "1", "--connections", str(self.connections), "--duration", f"{whole_seconds}s"]
         command += [part for field in self.fields for part in ("--header", field)]
         command += ["--timeout", f"{_TIMEOUT_S}s", "--script", str(_REPORT), f"http://127.0.0.1:{port}{self.path}"]
         return [*command, "--", self.method, *([str(body_file)] if self.body else [])]

@@ -29,7 +29,7 @@ RESULTS = Path("docs/performance.json")
 ROUTES = tuple(name for name in SCENARIOS if name.startswith("fastapi-"))
 
 _OURS, _OTHERS = "#d9480f", "#868e96"
-_SHADES = ("#d9480f", "#1c7ed6", "#37b24d", "#ae3ec9", "#868e96")
+_SHADES = ("#d9480f", "#ffa94d", "#1c7ed6", "#37b24d", "#ae3ec9", "#868e96")
 _places = re.compile(r"(<!-- bench: ([a-z0-9-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 

@@ -48,6 +48,8 @@ FIGURES = {
 
 def table(samples: Samples, figures: Sequence[str]) -> str:
     """Return the medians as a Markdown table; behind each figure, how many times better the first server is in it."""
+    if not samples:
+        return "No server could be measured."
     first = next(iter(samples))
     shown = {name: figure for name, figure in FIGURES.items() if name in figures}
     lines = [f"| server | {' | '.join(figure.title for figure in shown.values())} |", f"|---|{'---:|' * len(shown)}"]

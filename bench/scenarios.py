@@ -9,6 +9,7 @@ from bench.load import BROWSER, Burst, Herd, Load, Wrk
 from bench.servers import Mode, Server
 
 _FASTAPI = "bench.api:app"
+_WITH_ACCELERATOR = ("fastserve", "fastserve-unaccelerated", "uvicorn", "granian", "hypercorn", "gunicorn")
 _PYTHON_PEERS = ("fastserve", "uvicorn", "granian", "hypercorn", "gunicorn")
 
 THROUGHPUT = ("requests_per_s", "cpu_us", "mean_us", "p99_us", "memory_bytes", "errors")
@@ -46,7 +47,9 @@ def _bodies(name: str, title: str, app: str, load: Load) -> Scenario:
     return Scenario(name=name, title=title, app=f"bench.apps:{app}", load=load)
 
 
-def _api(name: str, title: str, load: Load, app: str = _FASTAPI, servers: tuple[str, ...] = _PYTHON_PEERS) -> Scenario:
+def _api(
+    name: str, title: str, load: Load, app: str = _FASTAPI, servers: tuple[str, ...] = _WITH_ACCELERATOR
+) -> Scenario:
     return Scenario(name=f"fastapi-{name}", title=f"FastAPI: {title}", app=app, load=load, servers=servers)
 
 
@@ -71,7 +74,7 @@ SCENARIOS = {
         _bodies("body-out", "1 MiB of response body", "large", Wrk(connections=32)),
         _bodies("upload", "1 MiB of request body", "upload", Wrk(connections=32, method="POST", body=b"x" * MIB)),
         _bodies("stream", "A response of 200 small parts", "stream", Wrk(connections=64)),
-        _api("json", "plain JSON", Wrk(), servers=(*_PYTHON_PEERS, *_NODE_SERVERS)),
+        _api("json", "plain JSON", Wrk(), servers=(*_WITH_ACCELERATOR, *_NODE_SERVERS)),
         _api("path-query", "path and query parameters", Wrk(path="/items/42?q=some+words&limit=20&exact=true")),
         _api(
             "body",

@@ -80,6 +80,7 @@ SERVERS = {
     for server in (
         Server("fastserve", _FASTSERVE, _LIKE_UVICORN),
         Server("fastserve-pure", _FASTSERVE, _LIKE_UVICORN, {"FASTSERVE_PURE": "1"}),
+        Server("fastserve-unaccelerated", (*_FASTSERVE, "--accelerate", "off"), _LIKE_UVICORN),
         Server("uvicorn", _python("uvicorn", "{app}", "--port", "{port}"), _LIKE_UVICORN),
         Server(
             "granian",
