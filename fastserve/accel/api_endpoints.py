@@ -57,6 +57,7 @@ class ApiEndpoint(FileStackEndpoint):
 
     async def serve(self, scope: Scope, receive: Receive, send: Send, params: dict[str, Any], failed: Failed) -> None:
         """See Endpoint."""
+        _list_headers(scope)
         scope["fastapi_middleware_astack"] = AsyncExitStack()
         self.prepare(scope, params)
         scope["fastapi_inner_astack"] = AsyncExitStack()
@@ -88,6 +89,7 @@ class ApiEndpoint(FileStackEndpoint):
 
     async def _respond(self, request: Request[Any]) -> Response:
         """Return the response, as FastAPI's own handler does."""
+        _list_headers(request.scope)
         state = Solving.of(request, self._overrides)
         result = await self._result(state)
         content = self._answers.encode(result, state, state.scope)
@@ -122,6 +124,12 @@ class ApiEndpoint(FileStackEndpoint):
             mount_path = scope.get("root_path", "").rstrip("/")
             context["path"] = f"{scope['method']} {mount_path}{dependant.path}"
         return context
+
+
+def _list_headers(scope: Scope) -> None:
+    """Make a list of the header fields, which may be any iterable, as FastAPI does."""
+    if type(scope["headers"]) is not list:
+        scope["headers"] = list(scope["headers"])
 
 
 def _handler_cells(app: Any) -> dict[str, Any]:

@@ -60,6 +60,11 @@ async def ask(*lines: str, upgrade: tuple[str, ...] = UPGRADE, after: bytes = b"
     return Opened(rig, peer, app.calls[0])
 
 
+def is_cut(socket: Opened) -> bool:
+    """Tell whether the connection is closed."""
+    return socket.peer.transport.is_closed
+
+
 async def opened(*lines: str, **options: Any) -> Opened:
     """Return a WebSocket that is accepted."""
     socket = await ask(*lines, **options)
@@ -381,7 +386,7 @@ async def test_a_client_that_closes_is_answered_and_its_code_passed_on(
     socket = await opened()
     socket.peer.send(text("last") + sent)
     assert socket.frames() == [(0x88, answered)]
-    assert socket.peer.transport.is_closed
+    assert is_cut(socket)
     assert [await socket.receive() for _ in range(3)] == [received("last"), told, told]
     for message in ({"type": "websocket.send", "text": "x"}, {"type": "websocket.close"}):
         with pytest.raises(ClientDisconnected):
@@ -401,7 +406,7 @@ async def test_a_client_that_goes_without_a_word_is_1006(resets: bool) -> None:
     with pytest.raises(OSError, match="closed"):
         await socket.send("x")
     await turns()
-    assert socket.peer.transport.is_closed
+    assert is_cut(socket)
 
 
 @pytest.mark.parametrize(
@@ -449,11 +454,11 @@ async def test_an_application_that_ends_has_the_websocket_closed(end: Any, paylo
     end(socket.call)
     await turns()
     assert socket.frames() == [(0x88, payload)]
-    assert not socket.peer.transport.is_closed
+    assert not is_cut(socket)
     socket.peer.send(text("ignored") + frame(PING) + close(1000))
     await turns()
     assert socket.frames() == []
-    assert socket.peer.transport.is_closed
+    assert is_cut(socket)
     assert socket.rig.application.running == socket.rig.application.websockets == 0
 
 
@@ -478,9 +483,9 @@ async def test_a_client_that_does_not_answer_a_close_frame_is_cut_off() -> None:
     socket = await opened()
     await socket.call.send({"type": "websocket.close"})
     await socket.rig.pass_time(9.5)
-    assert not socket.peer.transport.is_closed
+    assert not is_cut(socket)
     await socket.rig.pass_time(1)
-    assert socket.peer.transport.is_closed
+    assert is_cut(socket)
     assert await socket.receive() == disconnect(1006)
 
 
@@ -497,7 +502,7 @@ async def test_a_worker_that_stops_closes_with_1012(is_open: bool) -> None:
     assert await socket.receive() == disconnect(1012)
     socket.peer.send(close(1012))
     await turns()
-    assert socket.peer.transport.is_closed
+    assert is_cut(socket)
 
 
 async def test_a_handshake_that_comes_while_the_worker_stops_is_closed_with_1012() -> None:
