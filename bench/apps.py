@@ -43,6 +43,20 @@ async def large(scope: Scope, receive: Receive, send: Send) -> None:
     await send({"type": "http.response.body", "body": _LARGE})
 
 
+async def echo(scope: Scope, receive: Receive, send: Send) -> None:
+    """A WebSocket that sends back what it receives."""
+    if scope["type"] != "websocket":
+        raise NotImplementedError(scope["type"])
+    await receive()
+    await send({"type": "websocket.accept"})
+    while (message := await receive())["type"] == "websocket.receive":
+        text = message.get("text")
+        if text is not None:
+            await send({"type": "websocket.send", "text": text})
+        else:
+            await send({"type": "websocket.send", "bytes": message["bytes"]})
+
+
 async def upload(scope: Scope, receive: Receive, send: Send) -> None:
     """Receive the request body, and tell its length."""
     if scope["type"] != "http":

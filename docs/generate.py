@@ -50,7 +50,7 @@ def settings_page() -> str:
 
 
 def _entry(declared: Option, default: object) -> str:
-    if isinstance(default, bool) or declared.off:
+    if (isinstance(default, bool) and declared.metavar is None) or declared.off:
         flags = ", ".join(f"`{flag}`" for flag in (declared.flag, declared.off) if flag)
     else:
         flags = f"`{declared.flag} {_placeholder(declared)}`"

@@ -273,10 +273,10 @@ def _click_option(declared: Option, annotation: Any, default: Any) -> _Option:
         [f"{declared.flag}/{declared.off}" if declared.off else declared.flag, option_name(declared)],
         type=kind,
         default=default,
-        is_flag=kind is click.BOOL,
+        is_flag=kind is click.BOOL and declared.metavar is None,
         multiple=typing.get_origin(annotation) is tuple,
         help=declared.help,
-        metavar=None if kind is click.BOOL or declared.choices else _metavar(declared),
+        metavar=None if declared.choices else _metavar(declared),
         show_default=default not in (None, "", ()),
     )
 

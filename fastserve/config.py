@@ -241,7 +241,7 @@ class Config:
         settings = self.settings
         if isinstance(self.app, str):
             return load_app(settings.app)
-        return check_app(self.app, repr(self.app), factory=settings.app.factory)
+        return check_app(self.app, repr(self.app), factory=settings.app.factory, interface=settings.app.interface)
 
     def load(self) -> None:
         """Import the application, as `loaded_app`.
@@ -271,6 +271,22 @@ class Config:
         announce([url])
         sock.set_inheritable(True)
         return sock
+
+
+def as_option(keyword: str, value: Any) -> tuple[str, Any] | None:
+    """Return an option and its value, by its name here, for a keyword of uvicorn; None for what is so in any case.
+
+    Raises:
+        SettingsError: there is no such thing.
+    """
+    if keyword in _FULFILLED or (keyword in KEYWORDS and not value):
+        return None
+    if keyword in KEYWORDS:
+        raise SettingsError(f"{keyword}: {KEYWORDS[keyword]}")
+    name = _MEANT.get(keyword, keyword)
+    if name not in _TYPES:
+        raise SettingsError(f"unknown option {keyword!r}")
+    return name, _converted(name, value)
 
 
 def _converted(name: str, value: Any) -> Any:

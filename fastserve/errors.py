@@ -56,12 +56,25 @@ class AccelerationError(StartupError):
 
 
 class ProtocolViolation(FastserveError):
-    """The peer broke the protocol, or went over a limit. Answered with `status`, then the connection closes."""
+    """The peer broke the protocol, or went over a limit. Answered with `status`, then the connection closes.
 
-    def __init__(self, reason: str, *, status: int = 400) -> None:
+    fields: what the answer says besides.
+    """
+
+    def __init__(self, reason: str, *, status: int = 400, fields: tuple[tuple[bytes, bytes], ...] = ()) -> None:
         super().__init__(reason)
         self.reason = reason
         self.status = status
+        self.fields = fields
+
+
+class WebSocketViolation(FastserveError):
+    """The peer broke the WebSocket protocol, or went over a limit. The WebSocket is closed with `code`."""
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+        self.reason = reason
 
 
 class FieldsRefused(FastserveError):

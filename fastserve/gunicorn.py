@@ -27,10 +27,13 @@ from gunicorn.workers.base import Worker
 
 from fastserve.asgi.exchange import Exchange
 from fastserve.asgi.types import ASGIApp, Receive, Scope, Send
-from fastserve.errors import SettingsError
+from fastserve.config import as_option
+from fastserve.errors import CertificateError, SettingsError
 from fastserve.logs import phrase
+from fastserve.net.certificates import Certificates, Context, open_certificates
 from fastserve.settings import RequestLimits, Settings
 from fastserve.worker import worker as worker_module
+from fastserve.worker.apploader import check_app
 from fastserve.worker.scoreboard import Scoreboard
 from fastserve.worker.server import Place, Server
 from fastserve.worker.worker import run_worker
@@ -52,6 +55,14 @@ _DECIDED_BY_GUNICORN = {
     "host": "use bind",
     "port": "use bind",
     "bind": "use bind",
+    "uds": "use bind",
+    "fd": "use bind",
+    "env_file": "use raw_env",
+    "reload": "use reload",
+    "reload_dir": "gunicorn watches the modules",
+    "reload_include": "use reload_extra_files",
+    "reload_exclude": "gunicorn watches the modules",
+    "reload_delay": "gunicorn looks when it does",
     "workers": "use workers",
     "balance": "use reuse_port",
     "affinity": "gunicorn does not place workers",
@@ -80,6 +91,9 @@ _WITHOUT_EFFECT = {
     "asgi_disconnect_grace_period": "an application is told of a disconnect and not cancelled",
     "http_protocols": "connections are HTTP/1.1",
     "http_parser": "use 'http' in CONFIG_KWARGS",
+    "ssl_version": "use 'ssl_version' or 'ssl_min_version' in CONFIG_KWARGS",
+    "suppress_ragged_eofs": "an end without its TLS message is one of the connection",
+    "do_handshake_on_connect": "the handshake is done while others are served",
     "permit_obsolete_folding": "obsolete folding is refused",
     "strip_header_spaces": "space before a colon is refused",
     "permit_unconventional_http_method": "any token is a method",
@@ -106,8 +120,8 @@ class FastserveWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
             RuntimeError: something in them cannot be had. gunicorn prints it and exits with 1.
         """
         try:
-            worker_settings(cfg, cls.CONFIG_KWARGS)
-        except SettingsError as error:
+            _open_certificates(cfg, worker_settings(cfg, cls.CONFIG_KWARGS))
+        except (SettingsError, CertificateError) as error:
             raise RuntimeError(str(error)) from None
         for name, reason in _WITHOUT_EFFECT.items():
             if _is_given(cfg, name):
@@ -133,7 +147,8 @@ class FastserveWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
         _log_as_gunicorn(self.log)
         try:
             settings = worker_settings(self.cfg, self.CONFIG_KWARGS)
-        except SettingsError as error:  # The configuration was changed and reloaded since check_config().
+            certificates = _open_certificates(self.cfg, settings)
+        except (SettingsError, CertificateError) as error:  # since check_config()
             self.log.error("%s", error)
             sys.exit(Arbiter.WORKER_BOOT_ERROR)
         owner = ArbiterAsOwner(self)
@@ -144,6 +159,7 @@ class FastserveWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
             load=lambda: _with_pre_request(self),
             place=_own_place(),
             observers=[owner.count, *_request_hooks(self)],
+            certificates=certificates,
         )
         faulthandler.cancel_dump_traceback_later()
         if status or owner.was_aborted:
@@ -165,12 +181,10 @@ def worker_settings(cfg: Any, options: Mapping[str, Any]) -> Settings:
     Raises:
         SettingsError: there is no such thing.
     """
-    for name in options:
+    given = dict(filter(None, (as_option(name, value) for name, value in options.items() if value is not None)))
+    for name in given:
         if name in _DECIDED_BY_GUNICORN:
             raise SettingsError(f"CONFIG_KWARGS: {name!r} cannot be given here: {_DECIDED_BY_GUNICORN[name]}")
-    if cfg.is_ssl:
-        raise SettingsError("certfile, keyfile: TLS is not available in this worker; let a proxy in front terminate it")
-    given = dict(_in_option_form(name, value) for name, value in options.items())
     values = {**_mapped(cfg), **given, "access_log": False}
     # What the whole stop may take is the arbiter's to say, and it counts from SIGTERM.
     budget_s = cfg.graceful_timeout - float(values.get("drain_delay", 0))
@@ -192,6 +206,8 @@ def _mapped(cfg: Any) -> dict[str, Any]:
         "limit_request_line": cfg.limit_request_line or _UNLIMITED_BYTES,
         "limit_request_fields": cfg.limit_request_fields,
     }
+    tls = {"ssl_certfile": cfg.certfile, "ssl_keyfile": cfg.keyfile, "ssl_ca_certs": cfg.ca_certs}
+    values |= {**tls, "ssl_ciphers": cfg.ciphers, "ssl_cert_reqs": int(cfg.cert_reqs)}
     # gunicorn's default would have load balancers send requests into connections that are being closed.
     if _is_given(cfg, "keepalive"):
         values["timeout_keep_alive"] = float(cfg.keepalive)
@@ -203,21 +219,31 @@ def _mapped(cfg: Any) -> dict[str, Any]:
     return values
 
 
+def _open_certificates(cfg: Any, settings: Settings) -> Certificates | None:
+    """Return the certificates, None without TLS; with contexts as the user's hook ssl_context has them.
+
+    Raises:
+        CertificateError: they cannot be used.
+        SettingsError: an option lacks another one that it needs.
+    """
+    if not settings.tls.is_wanted or not _is_given(cfg, "ssl_context"):
+        return open_certificates(settings.tls)
+
+    def adapt(context: Context) -> Context:
+        changed: object = cfg.ssl_context(cfg, lambda: context)
+        if not isinstance(changed, Context):
+            raise CertificateError("ssl_context: the hook must return what default_ssl_context_factory() gives")
+        return changed
+
+    return Certificates(settings.tls, adapt)
+
+
 def _head_bytes(field_bytes: int, count: int) -> int:
     """Return the limit for all fields together, which is the one there is, from that for each of them."""
     usual: int = RequestLimits().head_bytes
     if not field_bytes:
         return _UNLIMITED_BYTES
     return max(min(usual, field_bytes * count), field_bytes)
-
-
-def _in_option_form(name: str, value: Any) -> tuple[str, Any]:
-    """Return an option as we have it, if uvicorn has it in another form."""
-    if name == "headers":
-        return "header", tuple(f"{field}: {content}" for field, content in value)
-    if name == "forwarded_allow_ips":
-        return name, _joined(value)
-    return name, value
 
 
 def _joined(value: Any) -> str:
@@ -372,7 +398,7 @@ class Request:
         """Return the request of a scope."""
         path, query = scope["raw_path"].decode("latin-1"), scope["query_string"].decode("latin-1")
         return cls(
-            method=scope["method"],
+            method=scope.get("method", "GET"),  # A WebSocket has none.
             path=scope["path"],
             query=query,
             uri=f"{path}?{query}" if query else path,
@@ -446,8 +472,12 @@ def _is_logging_access(log: Any) -> bool:
 
 
 def _with_pre_request(worker: FastserveWorker) -> ASGIApp:
-    """Return the application; with the hook pre_request, if the user has one."""
-    app: ASGIApp = worker.wsgi
+    """Return the application; with the hook pre_request, if the user has one.
+
+    Raises:
+        AppLoadError: it is none for this server.
+    """
+    app = check_app(worker.wsgi, worker.cfg.default_proc_name, factory=False)
     if not _is_given(worker.cfg, "pre_request"):
         return app
 

@@ -28,6 +28,7 @@ ALIASES: dict[str, str] = {
     "--log-config-json": "log_config",
     "--reload-extra-file": "reload_include",
     "--pythonpath": "app_dir",
+    "--proxy-allow-from": "proxy_allow_ips",
     # granian
     "--url-path-prefix": "root_path",
     "--workers-lifetime": "limit_lifetime",

@@ -22,7 +22,7 @@ class Option:
     """What is declared of an option besides its name, type and default.
 
     flag: on the command line. off: the flag that says no, for a switch. unit: of its value. minimum: the least value.
-    choices: the only values. metavar: how help names the value.
+    choices: the only values. metavar: how help names the value; a bool that has one is no switch, but takes a value.
     """
 
     flag: str
@@ -99,6 +99,12 @@ class AppSettings(Group):
 
     app: str | None = None
     factory: bool = option(False, "--factory", "Call APP without arguments to get the application.")
+    interface: str = option(
+        "auto",
+        "--interface",
+        "What APP is. 'auto' finds out. WSGI applications need a2wsgi, of the extra 'wsgi'.",
+        choices=("auto", "asgi3", "asgi2", "wsgi"),
+    )
     app_dir: str | None = option(
         "", "--app-dir", "Look for APP in this directory, put first on sys.path.", metavar="DIR"
     )
@@ -469,6 +475,52 @@ class TlsSettings(Group):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WebSocketSettings(Group):
+    """WebSocket: whether, how large messages may be, and how it is noticed that a client is gone."""
+
+    ws: str = option(
+        "auto",
+        "--ws",
+        "Serve WebSockets. With 'none', a request that wants to open one is served like any other request.",
+        choices=("auto", "none"),
+    )
+    max_bytes: int = option(
+        16 * 1024 * 1024,
+        "--ws-max-size",
+        "Size of a message that a client sends, decompressed. Then the WebSocket is closed with 1009.",
+        unit="bytes",
+        minimum=1,
+    )
+    max_queue: int = option(
+        32,
+        "--ws-max-queue",
+        "Messages received for which the application has not asked yet, for each WebSocket; --limit-unread holds too."
+        " Then reading pauses.",
+        minimum=1,
+    )
+    ping_interval_s: float = option(
+        20.0,
+        "--ws-ping-interval",
+        "Time between two pings to each client; 0 sends none.",
+        unit="seconds",
+        minimum=0,
+    )
+    ping_timeout_s: float = option(
+        20.0,
+        "--ws-ping-timeout",
+        "Time without a byte from the client after a ping. Then the WebSocket is closed; 0 waits without end.",
+        unit="seconds",
+        minimum=0,
+    )
+    per_message_deflate: bool = option(
+        True,
+        "--ws-per-message-deflate",
+        "Compress messages, with clients that offer it.",
+        metavar="BOOL",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Timeouts(Group):
     """Timeouts: how long each wait may last, to a quarter of a second."""
 
@@ -570,6 +622,12 @@ class ConnectionLimits(Group):
         None,
         "--limit-concurrency",
         "Requests a worker runs at the same time. One more gets 503 with Retry-After.",
+        minimum=1,
+    )
+    websockets: int | None = option(
+        None,
+        "--limit-websockets",
+        "WebSockets a worker has open at the same time; --limit-concurrency does not count them. One more gets 503.",
         minimum=1,
     )
     connections: int | None = option(
@@ -714,6 +772,7 @@ class Settings:
     http: HttpSettings = field(default_factory=HttpSettings)
     proxies: ProxySettings = field(default_factory=ProxySettings)
     tls: TlsSettings = field(default_factory=TlsSettings)
+    websockets: WebSocketSettings = field(default_factory=WebSocketSettings)
     timeouts: Timeouts = field(default_factory=Timeouts)
     requests: RequestLimits = field(default_factory=RequestLimits)
     connections: ConnectionLimits = field(default_factory=ConnectionLimits)

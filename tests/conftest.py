@@ -13,6 +13,7 @@ from typing import Any, cast
 
 import pytest
 import uvloop
+from hypothesis import settings
 
 import fastserve
 from fastserve.version import build, is_compiled
@@ -24,6 +25,11 @@ _TEST_S = 20.0
 
 
 _PACKAGE = Path(fastserve.__file__).parent
+
+
+# No test says how fast something has to be: machines that run tests are busy.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 
 def pytest_configure(config: pytest.Config) -> None:

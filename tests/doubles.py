@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from fastserve.asgi.application import Application
-from fastserve.asgi.exchange import Exchange
 from fastserve.asgi.scope import ScopeBuilder
-from fastserve.asgi.types import ASGIApp, Message, Receive, Scope, Send
+from fastserve.asgi.sessions import Sessions
+from fastserve.asgi.types import Answered, ASGIApp, Message, Receive, Scope, Send
 from fastserve.errors import ProtocolViolation
 from fastserve.net.connection import Connection
 from fastserve.net.deadlines import TICK_S, Deadlines
@@ -243,7 +243,7 @@ class PlayedApp:
         self.calls: list[Call] = []
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> object:
-        assert scope["type"] == "http"
+        assert scope["type"] in ("http", "websocket")
         call = Call(scope, receive, send)
         self.calls.append(call)
         return await call.play()
@@ -267,6 +267,17 @@ class Rig:
             concurrency=settings.connections.concurrency,
             observers=[self._log_access] if settings.logs.access_log else [],
         )
+        self.sessions = Sessions(
+            app,
+            self.application,
+            self.scopes,
+            settings.websockets,
+            settings.connections,
+            loop=loop,
+            on_answered=[self._log_access] if settings.logs.access_log else [],
+        )
+        if settings.websockets.ws != "none":
+            self.application.open_session = self.sessions.open
         defaults = ResponseDefaults(server=None, date=False, fields=settings.http.fields)
         defaults.refresh(0)
         parser = fields_parser(settings.http.http)
@@ -284,7 +295,7 @@ class Rig:
         self.refused: list[tuple[int, str]] = []
         self.logged: list[tuple[str, int]] = []
 
-    def _log_access(self, exchange: Exchange) -> None:
+    def _log_access(self, exchange: Answered) -> None:
         self.logged.append((exchange.head.raw_path.decode(), exchange.status))
 
     def _log_refusal(self, client: Address | None, violation: ProtocolViolation) -> None:

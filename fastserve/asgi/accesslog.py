@@ -19,16 +19,18 @@ from typing import Any, TextIO, TypeAlias
 import orjson
 
 from fastserve.addresses import describe_client
-from fastserve.asgi.exchange import Exchange
+from fastserve.asgi.types import Answered
 from fastserve.logs import AccessFormatter, is_direct, parse_access_format, phrase
 from fastserve.settings import LogSettings
 
 _log = logging.getLogger("fastserve.access")
+_server_log = logging.getLogger("fastserve")
 
 _CLIENT_CLOSED_REQUEST = 499  # as nginx logs it: there was no response, because the client went away
+_SWITCHING_PROTOCOLS = 101
 _FAILURE = 500  # from here on, requests are logged whatever the sample is
 
-LineFormat: TypeAlias = Callable[[Exchange], str]
+LineFormat: TypeAlias = Callable[[Answered], str]
 
 
 class AccessLog:
@@ -51,11 +53,9 @@ class AccessLog:
         if _direct_stream(self._format_text) is None:
             self._stream = None
 
-    def observe(self, exchange: Exchange) -> None:
+    def observe(self, exchange: Answered) -> None:
         """Log a request that has been answered, or that never will be."""
-        if exchange.head.raw_path in self._excluded:
-            return
-        if self._sample < 1 and exchange.status < _FAILURE and random.random() >= self._sample:
+        if not self._is_wanted(exchange):
             return
         if self._stream is None:
             self._log_record(exchange)
@@ -64,7 +64,22 @@ class AccessLog:
             self._loop.call_soon(self.flush)
         self._lines.append(self._format(exchange))
 
-    def _log_record(self, exchange: Exchange) -> None:
+    def _is_wanted(self, exchange: Answered) -> bool:
+        if exchange.head.raw_path in self._excluded:
+            return False
+        return self._sample >= 1 or exchange.status >= _FAILURE or random.random() < self._sample
+
+    def observe_handshake(self, session: Answered) -> None:
+        """Log a WebSocket that was accepted or refused, if that is what the format is for: see `observe_end`."""
+        if self._format is _default_line and self._is_wanted(session):
+            log_handshake(session)
+
+    def observe_end(self, session: Answered) -> None:
+        """Log a WebSocket whose call has returned. Only formats that have a duration wait for that."""
+        if self._format is not _default_line:
+            self.observe(session)
+
+    def _log_record(self, exchange: Answered) -> None:
         if self._format is _default_line:
             log_access(exchange)
         else:
@@ -88,11 +103,17 @@ def open_access_log(settings: LogSettings, loop: asyncio.AbstractEventLoop) -> A
     return None
 
 
-def log_access(exchange: Exchange) -> None:
+def log_access(exchange: Answered) -> None:
     """Log a request through the logging module, with the arguments that formatters know from uvicorn."""
     head = exchange.head
     status = exchange.status or _CLIENT_CLOSED_REQUEST
     _log.info('%s - "%s %s HTTP/%s" %d', _client(exchange), head.method, _target(exchange), head.http_version, status)
+
+
+def log_handshake(session: Answered) -> None:
+    """Log a WebSocket where uvicorn does: with what the server has to say."""
+    outcome = "[accepted]" if session.status == _SWITCHING_PROTOCOLS else session.status
+    _server_log.info('%s - "WebSocket %s" %s', _client(session), _target(session), outcome)
 
 
 def _direct_stream(format_text: str | None) -> TextIO | None:
@@ -118,13 +139,13 @@ def _line_format(text: str | None) -> LineFormat:
         return _json_line
     parts = [part if argument is None else _DIRECTIVES[part](argument) for part, argument in parse_access_format(text)]
 
-    def line(exchange: Exchange) -> str:
+    def line(exchange: Answered) -> str:
         return "".join([part if isinstance(part, str) else part(exchange) for part in parts]) + "\n"
 
     return line
 
 
-def _default_line(exchange: Exchange) -> str:
+def _default_line(exchange: Answered) -> str:
     head = exchange.head
     return (
         f'INFO:     {_client(exchange)} - "{head.method} {_target(exchange)} HTTP/{head.http_version}"'
@@ -136,7 +157,7 @@ _STATUSES = {status: f"{status} {phrase(status)}".rstrip() for status in range(1
 _STATUSES[0] = f"{_CLIENT_CLOSED_REQUEST} {phrase(_CLIENT_CLOSED_REQUEST)}"
 
 
-def _json_line(exchange: Exchange) -> str:
+def _json_line(exchange: Answered) -> str:
     head = exchange.head
     content = {
         "time": _iso_time(),
@@ -155,7 +176,7 @@ def _json_line(exchange: Exchange) -> str:
     return orjson.dumps(content).decode() + "\n"
 
 
-def _client(exchange: Exchange) -> str:
+def _client(exchange: Answered) -> str:
     client = exchange.scope["client"]  # which the application may have set
     try:
         return describe_client(client)
@@ -163,14 +184,14 @@ def _client(exchange: Exchange) -> str:
         return "-"
 
 
-def _target(exchange: Exchange) -> str:
+def _target(exchange: Answered) -> str:
     # As received: a target is printable ASCII, so nothing in it can act on a terminal (CVE-2020-7694 in uvicorn).
     head = exchange.head
     target: bytes = head.raw_path + b"?" + head.query if head.query else head.raw_path
     return target.decode("ascii")
 
 
-def _duration_s(exchange: Exchange) -> float:
+def _duration_s(exchange: Answered) -> float:
     return perf_counter() - exchange.started_at
 
 
@@ -198,7 +219,7 @@ def _printable(value: bytes) -> str:
     )
 
 
-def _getter(get: Callable[[Exchange], object]) -> Callable[[str], LineFormat]:
+def _getter(get: Callable[[Answered], object]) -> Callable[[str], LineFormat]:
     return lambda _: lambda exchange: str(get(exchange))
 
 

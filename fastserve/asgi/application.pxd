@@ -2,7 +2,7 @@ cimport cython
 
 from fastserve.asgi.exchange cimport Caller, Exchange
 from fastserve.asgi.scope cimport ScopeBuilder
-from fastserve.net.stream cimport Stream
+from fastserve.net.stream cimport Answering, Stream
 from fastserve.wire.events cimport RequestHead
 
 cdef object _Task, _call
@@ -17,9 +17,13 @@ cdef class Application(Caller):
     cdef set _tasks, _cancelled
     cdef bint _starts_eagerly
     cdef readonly Py_ssize_t running
+    cdef public Py_ssize_t websockets
+    cdef public object open_session
 
     @cython.locals(exchange=Exchange)
-    cpdef Exchange open_exchange(self, RequestHead head, Stream stream)
+    cpdef Answering open_exchange(self, RequestHead head, Stream stream)
+    cpdef start(self, object coroutine)
+    cpdef ended(self)
     cpdef returned(self, Exchange exchange, object result)
     cpdef failed(self, Exchange exchange, object error)
     cpdef refresh(self)
@@ -27,8 +31,8 @@ cdef class Application(Caller):
     cpdef object idle_event(self)
     cpdef cancel_all(self)
     cdef _ended(self, Exchange exchange)
-    cdef _report(self, object error)
-    cdef bint _is_cancelled(self) except -1
+    cpdef report(self, object error)
+    cpdef bint is_cancelled(self) except -1
     cdef _end_unanswered(self, Exchange exchange)
 
 

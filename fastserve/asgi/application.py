@@ -14,8 +14,9 @@ from fastserve.asgi.exchange import Caller, Exchange
 from fastserve.asgi.scope import ScopeBuilder
 from fastserve.asgi.types import ASGIApp
 from fastserve.errors import ClientDisconnected
-from fastserve.net.stream import Stream
+from fastserve.net.stream import Answering, Stream
 from fastserve.wire.events import RequestHead
+from fastserve.wire.ws.handshake import PROTOCOL as WEBSOCKET
 
 _log = logging.getLogger("fastserve")
 
@@ -33,6 +34,8 @@ class Application(Caller):
     the same connection. At most `concurrency` calls run at a time; `busy` is called for further requests.
 
     observers: called with each request that is answered, or never will be. running: how many calls have not returned.
+    websockets: how many of them are for WebSockets, which `concurrency` does not count. open_session: makes what
+    answers a request that opens a WebSocket; None where such a request is one like any other.
     """
 
     __slots__ = (
@@ -48,7 +51,9 @@ class Application(Caller):
         "_starts_eagerly",
         "_task_options",
         "_tasks",
+        "open_session",
         "running",
+        "websockets",
     )
 
     def __init__(
@@ -73,6 +78,8 @@ class Application(Caller):
         self._cancelled: set[asyncio.Task[Any]] = set()
         self.running = 0
         self._became_idle: asyncio.Event | None = None  # for those who wait for it
+        self.websockets = 0
+        self.open_session: Callable[[RequestHead, Stream], Answering] | None = None
         self.refresh()
 
     def refresh(self) -> None:
@@ -84,17 +91,26 @@ class Application(Caller):
         """The calls that have not returned at once."""
         return set(self._tasks)
 
-    def open_exchange(self, head: RequestHead, stream: Stream) -> Exchange:
-        """Return the exchange for a request."""
+    def open_exchange(self, head: RequestHead, stream: Stream) -> Answering:
+        """Return the exchange for a request, or the session for one that opens a WebSocket.
+
+        Raises:
+            ProtocolViolation: there can be no such session.
+        """
+        if head.protocol is not None and head.protocol == WEBSOCKET and self.open_session is not None:
+            return self.open_session(head, stream)
         exchange = Exchange.__new__(Exchange)
         exchange.begin(head, self._scopes.build(head, stream), stream, self)
         return exchange
 
     def call(self, exchange: Exchange) -> None:
         """Call the application for this exchange, in a task of its own."""
-        app = self._app if self.running < self._concurrency else self._busy
+        app = self._app if self.running - self.websockets < self._concurrency else self._busy
+        self.start(_call(app, exchange.scope, exchange.receive, exchange.send, exchange, self))
+
+    def start(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        """Run a call in a task of its own. At its end it has to tell `ended`."""
         self.running += 1
-        coroutine = _call(app, exchange.scope, exchange.receive, exchange.send, exchange, self)
         context = self._context.copy()
         if self._starts_eagerly:
             self._task_options["context"] = context
@@ -122,12 +138,13 @@ class Application(Caller):
         if isinstance(error, GeneratorExit) and asyncio.current_task(self._loop) is None:
             return  # It did not end, but was destroyed together with the event loop.
         try:
-            self._report(error)
+            self.report(error)
             exchange.fail()
         finally:
             self._ended(exchange)
 
-    def _report(self, error: BaseException) -> None:
+    def report(self, error: BaseException) -> None:
+        """Log what a call has raised, unless that follows from the client's going away, or from our cancelling it."""
         if isinstance(error, BaseExceptionGroup):
             error = error.split(ClientDisconnected)[1] or ClientDisconnected()
         if isinstance(error, ClientDisconnected):
@@ -135,11 +152,11 @@ class Application(Caller):
         if _follows_from_disconnect(error):
             _log.debug("The client disconnected", exc_info=error)
             return
-        if self._is_cancelled():
+        if self.is_cancelled():
             return  # Whatever it raises now, it is our doing.
         _log.error("Exception in ASGI application", exc_info=error)
 
-    def _is_cancelled(self) -> bool:
+    def is_cancelled(self) -> bool:
         """Tell whether it is we who have cancelled the call that is running now."""
         return bool(self._cancelled) and asyncio.current_task(self._loop) in self._cancelled
 
@@ -147,12 +164,18 @@ class Application(Caller):
         if exchange.peer_is_gone:
             exchange.abandon()
             return
-        if not self._is_cancelled():
+        if not self.is_cancelled():
             what = "completing" if exchange.status else "starting"
             _log.error("ASGI callable returned without %s response.", what)
         exchange.fail()
 
     def _ended(self, exchange: Exchange) -> None:
+        self.ended()
+        if not exchange.is_done():
+            self.response_sent(exchange)
+
+    def ended(self) -> None:
+        """Take note that the call of the current task is over."""
         self.running -= 1
         if self._tasks:
             task = cast("asyncio.Task[Any]", asyncio.current_task(self._loop))
@@ -160,8 +183,6 @@ class Application(Caller):
             self._cancelled.discard(task)
         if not self.running and self._became_idle is not None:
             self._became_idle.set()
-        if not exchange.is_done():
-            self.response_sent(exchange)
 
     def wait_idle(self) -> Coroutine[Any, Any, None]:
         """Return a coroutine that waits until no call is running."""

@@ -5,7 +5,8 @@ from fastserve.net.stream cimport Answering, Stream
 from fastserve.wire.events cimport RequestHead
 
 cdef object _SENT
-cdef int _AWAITING_START, _HEAD_HELD, _BODY, _DONE
+cdef int _AWAITING_START, _HEAD_HELD, _BODY, _TRAILERS, _DONE
+cdef dict _EXTENSIONS
 
 
 cdef class Caller:
@@ -20,7 +21,8 @@ cdef class Exchange(Answering):
     cdef Caller _caller
     cdef object _changed
     cdef list _body
-    cdef bint _more_body, _body_is_taken, _connection_is_lost
+    cdef bint _more_body, _body_is_taken, _connection_is_lost, _has_trailers
+    cdef list _trailers
     cdef readonly bint peer_is_gone
     cdef int _writing
     cdef public int status
@@ -39,6 +41,11 @@ cdef class Exchange(Answering):
     cdef object _hold_start(self, object message)
     @cython.locals(last=bint)
     cdef object _send_body(self, object message)
+    cdef object _complete(self)
+    cdef object _sent_part(self, object size, bint last)
+    cdef object _send_extension(self, object kind, object message)
+    cdef object _send_trailers(self, object message)
+    cpdef object send_file(self, int fd, object offset, object count, bint last)
     cpdef fail(self)
     cpdef abandon(self)
 

@@ -4,9 +4,14 @@ What the application may send, by what it has sent:
 
     state           http.response.start   http.response.body
     AWAITING_START  -> HEAD_HELD          error
-    HEAD_HELD       error                 -> BODY, or -> DONE when no more follows
-    BODY            error                 -> BODY, or -> DONE when no more follows
+    HEAD_HELD       error                 -> BODY, or -> DONE or TRAILERS when no more follows
+    BODY            error                 -> BODY, or -> DONE or TRAILERS when no more follows
+    TRAILERS        error                 error
     DONE            error                 error
+
+http.response.zerocopysend is like http.response.body, and http.response.pathsend like one after which no more follows;
+that cannot be mixed with others. http.response.early_hint may come until there is no more body, and is sent while the
+client has got nothing of the response. TRAILERS is for a start that has announced them, and a client that takes them.
 
 The start is held back until the first body message, so that both leave in one write, and a failure between them can
 still become a clean 500.
@@ -21,6 +26,7 @@ from time import perf_counter
 from typing import Any
 
 from fastserve.asgi.awaitables import SENT, Received
+from fastserve.asgi.files import send_open_file, send_path
 from fastserve.asgi.types import Message, Scope
 from fastserve.asgi.waiting import wait_message
 from fastserve.errors import ClientDisconnected, InvalidMessage
@@ -39,10 +45,11 @@ class Writing(enum.IntEnum):
     AWAITING_START = 0
     HEAD_HELD = 1
     BODY = 2
-    DONE = 3
+    TRAILERS = 3
+    DONE = 4
 
 
-_AWAITING_START, _HEAD_HELD, _BODY, _DONE = Writing
+_AWAITING_START, _HEAD_HELD, _BODY, _TRAILERS, _DONE = Writing
 
 
 class Caller:
@@ -73,8 +80,10 @@ class Exchange(Answering):
         "_caller",
         "_changed",
         "_connection_is_lost",
+        "_has_trailers",
         "_more_body",
         "_stream",
+        "_trailers",
         "_writing",
         "fields",
         "head",
@@ -102,6 +111,8 @@ class Exchange(Answering):
         self._connection_is_lost = False
         self._changed: asyncio.Event | None = None  # set when there may be a message, for those who wait
         self._writing = _AWAITING_START
+        self._has_trailers = False  # announced by the application
+        self._trailers: list[Field] | None = None  # those that there are yet; None when the client takes none
         self.status = 0
         self.fields: Iterable[Field] = ()
         self.sent_bytes = 0
@@ -195,8 +206,12 @@ class Exchange(Answering):
         if kind == "http.response.body":
             if self._writing == _HEAD_HELD or self._writing == _BODY:
                 return self._send_body(message)
-        elif kind == "http.response.start" and self._writing == _AWAITING_START:
-            return self._hold_start(message)
+        elif kind == "http.response.start":
+            if self._writing == _AWAITING_START:
+                return self._hold_start(message)
+        elif kind in _EXTENSIONS:
+            if self._writing in _EXTENSIONS[kind]:
+                return self._send_extension(kind, message)
         raise InvalidMessage(f"{kind!r} cannot be sent {_STATES[self._writing]}")
 
     def _hold_start(self, message: Message) -> Awaitable[None]:
@@ -207,6 +222,9 @@ class Exchange(Answering):
         self._stream.start_response(status, self.fields)
         self.status = status
         self._writing = _HEAD_HELD
+        if "trailers" in message and message["trailers"]:  # noqa: RUF019
+            self._has_trailers = True
+            self._trailers = [] if self._stream.takes_trailers() else None
         return _SENT
 
     def _send_body(self, message: Message) -> Awaitable[None]:
@@ -217,15 +235,77 @@ class Exchange(Answering):
         last = not ("more_body" in message and message["more_body"])  # noqa: RUF019
         if type(body) is not bytes:
             body = _copy(body)
+        if last and self._trailers is not None:
+            self._stream.send_body(body, False)
+            return self._sent_part(len(body), True)
         self._stream.send_body(body, last)
         self.sent_bytes += len(body)
         if last:
-            self._writing = _DONE
-            self._wake()
-            self._caller.response_sent(self)
-            return _SENT
+            return self._complete()
         self._writing = _BODY
         return _SENT if self._stream.is_writable else self._stream.wait_writable()
+
+    def _complete(self) -> Awaitable[None]:
+        self._writing = _DONE
+        self._wake()
+        self._caller.response_sent(self)
+        return _SENT
+
+    def _sent_part(self, size: int, last: bool) -> Awaitable[None]:
+        """Take note of a part of the body that is sent, in a response that is not the usual one."""
+        self.sent_bytes += size
+        if last and self._trailers is None:
+            return self._complete()
+        self._writing = _TRAILERS if last else _BODY
+        return _SENT if self._stream.is_writable else self._stream.wait_writable()
+
+    # Extensions.
+
+    def _send_extension(self, kind: str, message: Message) -> Awaitable[None]:
+        if kind == "http.response.trailers" and self._writing == _DONE:
+            if self._has_trailers:
+                return _SENT  # The client does not take them.
+            raise InvalidMessage(f"{kind!r} cannot be sent {_STATES[self._writing]}")
+        if self._connection_is_lost:
+            raise ClientDisconnected("the client disconnected")
+        if kind == "http.response.pathsend":
+            return send_path(self, message["path"])
+        if kind == "http.response.zerocopysend":
+            more = bool(message.get("more_body"))
+            return send_open_file(self, message["file"], message.get("offset"), message.get("count"), last=not more)
+        if kind == "http.response.trailers":
+            return self._send_trailers(message)
+        if self._writing != _BODY:  # Then it would be too late, which does not matter.
+            self._stream.send_early_hint(message["links"])
+        return _SENT
+
+    def _send_trailers(self, message: Message) -> Awaitable[None]:
+        assert self._trailers is not None
+        self._trailers += message["headers"]
+        if message.get("more_trailers"):
+            return _SENT
+        self._stream.send_trailers(self._trailers)
+        return self._complete()
+
+    def declare_length(self, length: int) -> int | None:
+        """Declare the length of the body, unless the application has; return what is declared, None if nothing can be.
+
+        To be called before the body.
+        """
+        return self._stream.declare_length(length) if self._trailers is None else None
+
+    def has_begun(self) -> bool:
+        """Tell whether a part of the body is sent."""
+        return self._writing >= _BODY
+
+    def send_file(self, fd: int, offset: int, count: int, last: bool) -> Awaitable[None] | None:
+        """Send a part of the body from a file; return None where that is not possible, and `send` has to do it."""
+        if self._connection_is_lost:
+            raise ClientDisconnected("the client disconnected")
+        if not self._stream.sends_files:
+            return None
+        self._stream.send_file(fd, offset, count, last and self._trailers is None)
+        return self._sent_part(count, last)
 
     # When the application fails.
 
@@ -233,9 +313,10 @@ class Exchange(Answering):
         """Answer with 500 where that is still possible, and close the connection otherwise."""
         if self._connection_is_lost or self._writing == _DONE:
             return
-        if self._writing == _BODY:
+        if self._writing >= _BODY:
             self._stream.abort()
             return
+        self._trailers = None
         self.status = 500
         self._stream.start_response(500, _ERROR_FIELDS)
         self._writing = _HEAD_HELD
@@ -247,10 +328,18 @@ class Exchange(Answering):
             self._stream.abort()
 
 
+# The messages of extensions, and the states in which they may be sent.
+_EXTENSIONS = {
+    "http.response.early_hint": (_AWAITING_START, _HEAD_HELD, _BODY),
+    "http.response.pathsend": (_HEAD_HELD,),
+    "http.response.zerocopysend": (_HEAD_HELD, _BODY),
+    "http.response.trailers": (_TRAILERS, _DONE),
+}
 _STATES = {
     _AWAITING_START: "before 'http.response.start'",
     _HEAD_HELD: "between 'http.response.start' and 'http.response.body'",
     _BODY: "before the response body is complete",
+    _TRAILERS: "when only trailers are left to be sent",
     _DONE: "after the response is complete",
 }
 

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 from urllib.parse import quote, unquote_to_bytes
@@ -20,6 +21,7 @@ from urllib.parse import quote, unquote_to_bytes
 from fastserve.addresses import AllowList
 from fastserve.net.stream import Address
 from fastserve.settings import ProxySettings
+from fastserve.wire.events import Field
 from fastserve.wire.http1.request import is_host
 
 _NAMES = {
@@ -37,6 +39,9 @@ _DEFAULT_PORTS = {"http": 80, "ws": 80, "https": 443, "wss": 443}
 _MOST_HOPS = 64
 _MOST_CHARS = 8192
 _LONGEST_NODE = 64
+# How many requests' fields are remembered, and of what length.
+_MOST_REMEMBERED = 1024
+_REMEMBERED_CHARS = 256
 
 _match_node = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([0-9.]+))(?::(?:([0-9]{1,5})|_[A-Za-z0-9._\-]+))?").fullmatch
 _is_port = re.compile(r"[0-9]{1,5}", re.ASCII).fullmatch
@@ -50,59 +55,91 @@ _is_element = re.compile(rf"[ \t]*+(?:{_PAIR})?(?:[ \t]*+;[ \t]*+(?:{_PAIR})?)*+
 _drop_escapes = re.compile(r"\\(.)").sub
 
 
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What the fields of a request say. A text is "" when they say nothing that can be believed."""
+
+    client: Address | None = None
+    is_secure: bool | None = None
+    host: str = ""
+    port: str = ""
+    prefix: str = ""
+
+
 class ForwardedFields:
     """Puts what trusted proxies say about the client into scopes.
 
     names: of the fields that are believed.
     """
 
-    __slots__ = ("_believed", "_peers", "names")
+    __slots__ = ("_kinds", "_known", "_peers", "names")
 
     def __init__(self, settings: ProxySettings) -> None:
         self._peers = AllowList(settings.trusted, "--forwarded-allow-ips")
-        self._believed = {name: kind for name, kind in _NAMES.items() if kind in settings.field_names}
-        self.names = frozenset(self._believed)
+        self._kinds = {name: kind for name, kind in _NAMES.items() if kind in settings.field_names}
+        self._known: dict[tuple[Field, ...], Said] = {}  # Clients come again, and proxies say the same of all.
+        self.names = frozenset(self._kinds)
 
     def apply(self, scope: dict[str, Any]) -> None:
         """Change the scope of a request that has such fields, if its peer is trusted."""
         if not self._peers.has(_host_of(scope["client"])):
             return
-        said: dict[str, str] = {}
-        for name, value in scope["headers"]:
-            kind = self._believed.get(name)
-            if kind is not None:
-                # RFC 9110 §5.2: several lines are one list.
-                text = value.decode("latin-1")
-                said[kind] = f"{said[kind]},{text}" if kind in said else text
-        if "for" in said:
-            self._set_client(scope, _addresses(said["for"]))
-        if "forwarded" in said:
-            self._read_forwarded(scope, said["forwarded"])
-        _set_scheme(scope, _last(said.get("proto", "")))
-        _set_host(scope, _last(said.get("host", "")), _last(said.get("port", "")))
-        _set_prefix(scope, _last(said.get("prefix", "")))
+        names = self.names
+        fields = tuple([field for field in scope["headers"] if field[0] in names])
+        said = self._known.get(fields) or self._read(fields)
+        if said.client is not None:
+            scope["client"] = said.client
+        if said.is_secure is not None:
+            scope["scheme"] = _SCHEMES[scope["type"], said.is_secure]
+        if said.host or said.port:
+            _set_host(scope, said.host, said.port)
+        if said.prefix:
+            _set_prefix(scope, said.prefix)
 
-    def _set_client(self, scope: dict[str, Any], addresses: Iterator[Address | None]) -> None:
+    def _read(self, fields: tuple[Field, ...]) -> Said:
+        texts: dict[str, str] = {}
+        for name, value in fields:
+            kind, text = self._kinds[name], value.decode("latin-1")
+            texts[kind] = f"{texts[kind]},{text}" if kind in texts else text  # RFC 9110 §5.2
+        if "forwarded" in texts:
+            said = self._read_forwarded(texts["forwarded"], texts.get("prefix", ""))
+        else:
+            said = Said(
+                self._find_client(_addresses(texts.get("for", ""))),
+                _SECURE.get(_last(texts.get("proto", "")).lower()),
+                _checked_host(_last(texts.get("host", ""))),
+                _checked_port(_last(texts.get("port", ""))),
+                _checked_prefix(_last(texts.get("prefix", ""))),
+            )
+        if sum(map(len, texts.values())) <= _REMEMBERED_CHARS:
+            if len(self._known) >= _MOST_REMEMBERED:
+                self._known.clear()
+            self._known[fields] = said
+        return said
+
+    def _find_client(self, addresses: Iterable[Address | None]) -> Address | None:
+        """Return the first address that is not trusted, or the last one before there is none."""
+        client: Address | None = None
         for address in addresses:
             if address is None:
-                return
-            scope["client"] = address
+                break
+            client = address
             if not self._peers.has(address[0]):
-                return
+                break
+        return client
 
-    def _read_forwarded(self, scope: dict[str, Any], text: str) -> None:
-        said: dict[str, str] = {}
-        for element in _elements(text):
-            said = element
-            address = parse_node(element.get("for", ""))
-            if address is None:
-                break
-            scope["client"] = address
-            if not self._peers.has(address[0]):
-                break
-        # All of an element is from the proxy that has added it.
-        _set_scheme(scope, said.get("proto", ""))
-        _set_host(scope, said.get("host", ""), "")
+    def _read_forwarded(self, text: str, prefix: str) -> Said:
+        walked: list[dict[str, str]] = []
+
+        def addresses() -> Iterator[Address | None]:
+            for element in _elements(text):
+                walked.append(element)
+                yield parse_node(element.get("for", ""))
+
+        client = self._find_client(addresses())
+        last = walked[-1] if walked else {}  # All of an element is from the proxy that has added it.
+        is_secure, host = _SECURE.get(last.get("proto", "").lower()), _checked_host(last.get("host", ""))
+        return Said(client, is_secure, host, "", _checked_prefix(_last(prefix)))
 
 
 def _host_of(client: Address | None) -> str | None:
@@ -183,20 +220,31 @@ def _last(text: str) -> str:
     return text.rpartition(",")[2].strip(" \t")
 
 
-def _set_scheme(scope: dict[str, Any], proto: str) -> None:
-    is_secure = _SECURE.get(proto.lower())
-    if is_secure is not None:
-        scope["scheme"] = _SCHEMES[scope["type"], is_secure]
+def _checked_host(host: str) -> str:
+    """Return a host, with a port if there is one; "" if it is none."""
+    return host if host.isascii() and not host.startswith(":") and is_host(host.encode("ascii")) else ""
+
+
+def _checked_port(port: str) -> str:
+    return port if _is_port(port) and 0 < int(port) <= 65535 else ""
+
+
+def _checked_prefix(prefix: str) -> str:
+    """Return a path without a slash at its end, "" if it is none that a proxy can have cut off."""
+    prefix = prefix.rstrip("/")
+    if not _is_prefix(prefix):
+        return ""
+    path = _unquoted(prefix)
+    is_plain = path.isprintable() and not any(part in ("", ".", "..") for part in path.split("/")[1:])
+    return prefix if is_plain else ""
+
+
+def _unquoted(prefix: str) -> str:
+    return unquote_to_bytes(prefix).decode("utf-8", "replace")
 
 
 def _set_host(scope: dict[str, Any], host: str, port: str) -> None:
     """Set what the client asked for: the field Host, and the server. A port that the host names comes first."""
-    if port and not (_is_port(port) and 0 < int(port) <= 65535):
-        port = ""
-    if host and not (host.isascii() and is_host(host.encode("ascii")) and not host.startswith(":")):
-        host = ""
-    if not host and not port:
-        return
     default = _DEFAULT_PORTS[scope["scheme"]]
     if not host:
         server = scope["server"]
@@ -224,15 +272,8 @@ def _without_port(host: str) -> str:
 
 def _set_prefix(scope: dict[str, Any], prefix: str) -> None:
     """Put what the proxy has cut off the path in place of --root-path."""
-    prefix = prefix.rstrip("/")
-    if not prefix or not _is_prefix(prefix):
-        return
-    raw = prefix.encode("ascii")
-    root_path = unquote_to_bytes(raw).decode("utf-8", "replace")
-    if any(part in ("", ".", "..") for part in root_path.split("/")[1:]) or not root_path.isprintable():
-        return
-    before = scope["root_path"]
+    before, root_path = scope["root_path"], _unquoted(prefix)
     scope["root_path"] = root_path
     if scope["raw_path"] != b"*":
         scope["path"] = root_path + scope["path"][len(before) :]
-        scope["raw_path"] = raw + scope["raw_path"][len(quote(before)) :]
+        scope["raw_path"] = prefix.encode("ascii") + scope["raw_path"][len(quote(before)) :]

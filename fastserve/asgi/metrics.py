@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from time import perf_counter
 
-from fastserve.asgi.exchange import Exchange
+from fastserve.asgi.types import Answered
 
 LATENCY_BUCKETS = 24
 """Bucket i of the histogram counts requests that took less than 2**i * 64 microseconds; the last one, all others."""
@@ -28,7 +28,7 @@ class Metrics:
         self.status = [0] * 10
         self.latency = [0] * LATENCY_BUCKETS
 
-    def count(self, exchange: Exchange) -> None:
+    def count(self, exchange: Answered) -> None:
         """Count a request that has ended."""
         self.requests += 1
         self.sent_bytes += exchange.sent_bytes

@@ -4,7 +4,7 @@ from fastserve.net.stream cimport Stream
 from fastserve.wire.events cimport RequestHead
 
 
-cdef dict _ASGI
+cdef dict _ASGI, _EXTENSIONS, _EXTENSIONS_1_0
 cdef unsigned char _F, _X
 
 
@@ -22,4 +22,6 @@ cdef class ScopeBuilder:
 
 @cython.locals(field=tuple, name=bytes, first="unsigned char")
 cdef bint _has_any(list fields, frozenset names) except -1
+@cython.locals(extensions=dict)
+cdef dict _extensions(RequestHead head, Stream stream)
 cpdef str decode_path(bytes raw_path)

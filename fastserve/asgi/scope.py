@@ -1,7 +1,9 @@
-"""The scope of an HTTP request (ASGI HTTP specification 2.4, HTTP Connection Scope)."""
+"""The scope of an HTTP request or a WebSocket (ASGI HTTP and WebSocket specification, Connection Scope)."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import quote, unquote_to_bytes
 
@@ -11,8 +13,14 @@ from fastserve.wire.events import Field, RequestHead
 
 ASGI_VERSION = "3.0"
 HTTP_SPEC_VERSION = "2.4"
+WEBSOCKET_SPEC_VERSION = "2.5"
 
 _ASGI = {"version": ASGI_VERSION, "spec_version": HTTP_SPEC_VERSION}
+_WEBSOCKET_SCHEMES = {"http": "ws", "https": "wss"}
+_NOTHING: Mapping[str, Any] = MappingProxyType({})  # which nobody can change, so that all requests can share it
+# HTTP/1.0 has neither interim responses nor trailers.
+_EXTENSIONS_1_0 = dict.fromkeys(("http.response.pathsend", "http.response.zerocopysend"), _NOTHING)
+_EXTENSIONS = {**_EXTENSIONS_1_0, **dict.fromkeys(("http.response.early_hint", "http.response.trailers"), _NOTHING)}
 _KEYS = (
     "type",
     "asgi",
@@ -26,6 +34,7 @@ _KEYS = (
     "raw_path",
     "query_string",
     "headers",
+    "extensions",
 )
 
 
@@ -79,12 +88,22 @@ class ScopeBuilder:
             scope["method"] = head.method
         if head.query:
             scope["query_string"] = head.query
-        if stream.tls is not None:
-            scope["extensions"] = {"tls": stream.tls.copy()}
+        scope["extensions"] = _extensions(head, stream)
         if self.state is not None:
             scope["state"] = self.state.copy()
         if self._forwarded is not None and _has_any(head.fields, self._forwarded_names):
             self._forwarded.apply(scope)
+        return scope
+
+    def build_websocket(self, head: RequestHead, stream: Stream, subprotocols: Sequence[str]) -> dict[str, Any]:
+        """Return a new scope for a request that opens a WebSocket, with the subprotocols that the client offers."""
+        scope = self.build(head, stream)
+        del scope["method"]
+        scope["type"] = "websocket"
+        scope["asgi"]["spec_version"] = WEBSOCKET_SPEC_VERSION
+        scope["scheme"] = _WEBSOCKET_SCHEMES.get(scope["scheme"], scope["scheme"])
+        scope["subprotocols"] = list(subprotocols)
+        scope["extensions"] = {**scope.get("extensions", {}), "websocket.http.response": {}}
         return scope
 
 
@@ -99,6 +118,14 @@ def _has_any(fields: list[Field], names: frozenset[bytes]) -> bool:
         if first in (_F, _X) and name in names:
             return True
     return False
+
+
+def _extensions(head: RequestHead, stream: Stream) -> dict[str, Any]:
+    """Return the extensions that work for a request."""
+    extensions = _EXTENSIONS_1_0.copy() if head.http_version == "1.0" else _EXTENSIONS.copy()
+    if stream.tls is not None:
+        extensions["tls"] = stream.tls.copy()
+    return extensions
 
 
 def decode_path(raw_path: bytes) -> str:

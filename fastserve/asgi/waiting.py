@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol
 
+from fastserve.asgi.arrival import Arrival
 from fastserve.asgi.types import Message
 
 
@@ -25,4 +26,29 @@ async def wait_message(source: WaitedFor) -> Message:
     """Return the next message of a source as soon as there is one. Cancelling this loses nothing."""
     while (message := source.take_message()) is None:
         await source.change().wait()
+    return message
+
+
+class Arriving(Protocol):
+    """A source of messages whose arrival can be awaited."""
+
+    def take_message(self) -> Message | None:
+        """Return the next message, or None when there is none yet."""
+
+    def arrival(self) -> Arrival:
+        """Return what is awaited until there may be a message."""
+
+    def forget(self, arrival: Arrival) -> None:
+        """Take note that nobody waits for it any more."""
+
+
+async def receive_message(source: Arriving) -> Message:
+    """Return the next message of a source as soon as there is one. Cancelling this loses nothing."""
+    while (message := source.take_message()) is None:
+        arrival = source.arrival()
+        try:
+            await arrival
+        except BaseException:
+            source.forget(arrival)
+            raise
     return message

@@ -10,7 +10,7 @@ import os
 import re
 import ssl
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TypeAlias
 
@@ -46,22 +46,24 @@ class Context(ssl.SSLContext):
 class Certificates:
     """The certificates that the options name.
 
-    context: for a handshake that begins now.
+    context: for a handshake that begins now. adapt: returns what is to be used in place of a context that was made by
+    the options.
 
     Raises:
         CertificateError: a file is missing or bad, or the key is not that of the certificate.
     """
 
-    def __init__(self, settings: TlsSettings) -> None:
+    def __init__(self, settings: TlsSettings, adapt: Callable[[Context], Context] = lambda context: context) -> None:
         self._settings = settings
+        self._adapt = adapt
         self._loaded = self._seen = _signature(settings)
-        self.context = _load(settings)
+        self.context = adapt(_load(settings))
 
     def reload(self) -> None:
         """Read all files again. When something is wrong with them, what there was stays, and the log says so."""
         self._loaded = self._seen = _signature(self._settings)
         try:
-            self.context = _load(self._settings)
+            self.context = self._adapt(_load(self._settings))
         except CertificateError as error:
             _log.error("%s. The certificates that were loaded before stay in use.", error)
         else:

@@ -6,7 +6,7 @@ from fastserve.wire.events cimport BodyData, RequestHead
 from fastserve.wire.http1.protocol cimport Http1
 from fastserve.wire.http1.response cimport ResponseEncoder
 
-cdef int _RECEIVING, _SERVING, _DISCARDING, _WAITING, _LINGERING, _CLOSED
+cdef int _RECEIVING, _SERVING, _DISCARDING, _WAITING, _SWITCHED, _LINGERING, _CLOSED
 cdef Py_ssize_t _DISCARD_BYTES
 cdef double _DISCARD_S, _LINGER_S, _LINGER_ALL_S
 
@@ -46,6 +46,11 @@ cdef class Connection(Stream):
     cpdef pass_deadline(self)
     @cython.locals(parts=list)
     cpdef send_body(self, bytes body, bint last)
+    cdef _write_all(self, list parts)
+    cpdef bytes switch(self, object fields)
+    cpdef send_bytes(self, list parts)
+    @cython.locals(wait_s=double)
+    cpdef expect(self)
     @cython.locals(wire=Http1)
     cdef bint _must_close(self, bint last) except -1
     cdef _end_response(self)

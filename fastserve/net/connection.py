@@ -2,6 +2,7 @@
 
 RECEIVING -> SERVING -> WAITING -> RECEIVING ...      requests, one after the other
                      -> DISCARDING -> WAITING         the response was early; the rest of the request is dropped
+                     -> SWITCHED                      another protocol from now on, which the answering side speaks
 any of these -> LINGERING -> CLOSED                   a last response is out; the client may still be sending
 any of these -> CLOSED
 """
@@ -40,11 +41,12 @@ class Phase(enum.IntEnum):
     SERVING = 1  # an exchange is running
     DISCARDING = 2
     WAITING = 3  # kept alive, for the next request to begin
-    LINGERING = 4
-    CLOSED = 5
+    SWITCHED = 4  # to another protocol
+    LINGERING = 5
+    CLOSED = 6
 
 
-_RECEIVING, _SERVING, _DISCARDING, _WAITING, _LINGERING, _CLOSED = Phase
+_RECEIVING, _SERVING, _DISCARDING, _WAITING, _SWITCHED, _LINGERING, _CLOSED = Phase
 
 
 class Connection(Stream):
@@ -96,6 +98,7 @@ class Connection(Stream):
         """Take the transport of an accepted connection."""
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(high=self._state.limits.unsent_bytes)
+        self.sends_files = hasattr(transport, "send_file")
         self.client = as_address(transport.get_extra_info("peername"))
         self.server = as_address(transport.get_extra_info("sockname"))
         self._state.add(self)
@@ -103,12 +106,17 @@ class Connection(Stream):
 
     def data_received(self, data: bytes) -> None:
         """Take bytes from the peer."""
-        if self._phase == _LINGERING:
-            left = self._linger_until - self._state.deadlines.now
-            self._state.deadlines.set(self, min(_LINGER_S, left))
-        elif self._phase != _CLOSED:
+        if self._phase < _SWITCHED:
             self._wire.receive_data(data)
             self._pump()
+        elif self._phase == _SWITCHED:
+            assert self._exchange is not None
+            self._exchange.receive_bytes(data)
+            if self._phase == _SWITCHED:
+                self._watch_reading(self._exchange.unread_bytes)
+        elif self._phase == _LINGERING:
+            left = self._linger_until - self._state.deadlines.now
+            self._state.deadlines.set(self, min(_LINGER_S, left))
 
     def eof_received(self) -> bool:
         """Take note that the peer has sent its last byte, and tell whether to keep the transport for writing."""
@@ -143,6 +151,8 @@ class Connection(Stream):
             self._watch_body()
         elif self._phase == _WAITING:
             self._pump()
+        elif self._phase == _SWITCHED:
+            self.expect()
 
     def _wake(self) -> None:
         if self._changed is not None:
@@ -266,6 +276,8 @@ class Connection(Stream):
             self._state.deadlines.set(self, left_s)
         elif unsent or self._phase >= _LINGERING:
             self._transport.abort()
+        elif self._phase == _SWITCHED:
+            self.expect()
         elif self._phase == _WAITING or (self._phase == _RECEIVING and self._wire.is_idle()):
             self._close()
         elif self._phase == _DISCARDING:
@@ -294,11 +306,77 @@ class Connection(Stream):
         if len(parts) == 1:
             self._transport.write(parts[0])
         else:
-            self._transport.writelines(parts)
-            if _WRITELINES_FORGETS_LIMIT and self._transport.get_write_buffer_size():
-                self._transport.set_write_buffer_limits(high=self._state.limits.unsent_bytes)
+            self._write_all(parts)
         if last:
             self._end_response()
+
+    def _write_all(self, parts: list[bytes]) -> None:
+        self._transport.writelines(parts)
+        if _WRITELINES_FORGETS_LIMIT and self._transport.get_write_buffer_size():
+            self._transport.set_write_buffer_limits(high=self._state.limits.unsent_bytes)
+
+    def switch(self, fields: Iterable[Field]) -> bytes:
+        """See Stream."""
+        assert self._exchange is not None
+        self._transport.write(self._response.encode_switch(fields))
+        self._phase = _SWITCHED
+        self._head_is_sent = True
+        if self._state.is_draining:
+            self._exchange.drain()
+        return self._wire.take_unread()
+
+    def send_bytes(self, parts: list[bytes]) -> None:
+        """See Stream."""
+        if len(parts) == 1:
+            self._transport.write(parts[0])
+        else:
+            self._write_all(parts)
+
+    def end(self, *, lingers: bool) -> None:
+        """See Stream."""
+        self._exchange = None
+        if lingers:
+            self._linger()
+        else:
+            self._close()
+
+    def expect(self) -> None:
+        """See Stream."""
+        if self._phase == _SWITCHED and self.is_writable:
+            assert self._exchange is not None
+            wait_s = self._exchange.tick(self._state.deadlines.now)
+            if self._phase == _SWITCHED:
+                self._state.deadlines.set(self, wait_s)
+
+    def declare_length(self, length: int) -> int:
+        """See Stream."""
+        return self._response.declare_length(length)
+
+    def send_file(self, fd: int, offset: int, count: int, last: bool) -> None:
+        """See Stream."""
+        if not self._head_is_sent and self._must_close(last):
+            self._response.keep_alive = False
+        before, after = self._response.encode_around(count, last)
+        self._head_is_sent = True
+        if self._response.has_body():
+            cast(Any, self._transport).send_file(before, fd, offset, count, after)
+        else:
+            self._transport.write(before)
+        if last:
+            self._end_response()
+
+    def send_early_hint(self, links: Iterable[bytes]) -> None:
+        """See Stream."""
+        self._transport.write(self._response.encode_early_hint(links))
+
+    def takes_trailers(self) -> bool:
+        """See Stream."""
+        return self._response.takes_trailers()
+
+    def send_trailers(self, fields: Iterable[Field]) -> None:
+        """See Stream."""
+        self._transport.write(b"".join(self._response.encode_trailers(fields)))
+        self._end_response()
 
     def wait_writable(self) -> Coroutine[Any, Any, None]:
         """See Stream."""
@@ -316,6 +394,9 @@ class Connection(Stream):
         """See Stream."""
         if not self._is_reading and self._phase == _SERVING:
             self._watch_body()
+        elif not self._is_reading and self._phase == _SWITCHED:
+            assert self._exchange is not None
+            self._watch_reading(self._exchange.unread_bytes)
 
     def abort(self) -> None:
         """See Stream."""
@@ -360,6 +441,8 @@ class Connection(Stream):
             self._state.deadlines.set(self, idle_s)
         elif self._phase == _RECEIVING and cuts_heads:
             self._close()
+        elif self._exchange is not None:
+            self._exchange.drain()
 
     def retire(self) -> None:
         """Close after the next response. A connection without a request stays as long as it may without one."""

@@ -5,6 +5,7 @@ task and no queue in between. To protocols it is what the loop's own transports 
 
   turn -> epoll_wait -> each ready transport: what is queued goes out, one recv, data_received     (level-triggered)
   write -> send at once -> what the kernel does not take is queued -> EPOLLOUT -> sendmsg of the queue
+  send_file -> queued between what is written before and after -> sendfile, as often as it takes
   close -> what is queued goes out -> lost;  abort, errors -> lost;  lost -> out of epoll, connection_lost in a turn of its own
 
 System calls are made with the GIL held. None of them blocks; letting another thread in between each two would cost more
@@ -23,9 +24,10 @@ from cpython.bytes cimport (
 )
 from cpython.exc cimport PyErr_SetFromErrno
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
-from libc.errno cimport EAGAIN, ECONNRESET, EINTR, errno
+from libc.errno cimport EAGAIN, ECONNRESET, EINTR, EIO, errno
 from libc.stdint cimport uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset, strerror
+from posix.types cimport off_t
 from posix.uio cimport iovec
 from posix.unistd cimport close as close_fd
 
@@ -33,11 +35,13 @@ from posix.unistd cimport close as close_fd
 cdef extern from *:
     """
     #include <arpa/inet.h>
+    #include <fcntl.h>
     #include <netinet/in.h>
     #include <netinet/tcp.h>
     #include <stddef.h>
     #include <string.h>
     #include <sys/epoll.h>
+    #include <sys/sendfile.h>
     #include <sys/socket.h>
     #include <sys/un.h>
 
@@ -96,6 +100,8 @@ cdef extern from *:
     const int AF_UNIX
     const int INET6_ADDRSTRLEN
     const int IPPROTO_TCP
+    const int F_DUPFD_CLOEXEC
+    const int MSG_MORE
     const int MSG_NOSIGNAL
     const int MSG_PEEK
     const int SHUT_WR
@@ -109,7 +115,9 @@ cdef extern from *:
     int getsockname(int fd, sockaddr *name, socklen_t *length)
     int getsockopt(int fd, int level, int option, void *value, socklen_t *length)
     int setsockopt(int fd, int level, int option, const void *value, socklen_t length)
+    int fcntl(int fd, int command, ...)
     int shutdown(int fd, int how)
+    ssize_t sendfile(int fd, int file, off_t *offset, size_t count)
     ssize_t recv(int fd, void *data, size_t size, int flags)
     ssize_t send(int fd, const void *data, size_t size, int flags)
     ssize_t sendmsg(int fd, const msghdr *message, int flags)
@@ -130,6 +138,8 @@ cdef enum:
     RECEIVE_BYTES = 256 * 1024
     # Up to here, copying parts together is cheaper than having the kernel gather them.
     JOIN_BYTES = 4 * 1024
+    # Of one sendfile(2): others wait while the kernel copies, and reads what is not in memory.
+    SEND_FILE_BYTES = 1024 * 1024
     # How many queued parts one sendmsg(2) takes. The kernel's limit is 1024.
     MOST_PARTS = 64
     # The marks that asyncio starts with.
@@ -164,11 +174,16 @@ cdef object _address(fastserve_name *name, socklen_t length):
 
 
 cdef int _gather(list parts, Py_ssize_t first, Py_ssize_t offset, iovec *vector) noexcept:
-    """Fill a vector of MOST_PARTS with parts from the first on, which begins at an offset, and return how many it has."""
+    """Fill a vector of MOST_PARTS with parts from the first on, which begins at an offset, and return how many it has.
+
+    A part of a file ends it.
+    """
     cdef Py_ssize_t index
     cdef int count = 0
     for index in range(first, min(len(parts), first + MOST_PARTS)):
         part = parts[index]
+        if not PyBytes_CheckExact(part):
+            break
         vector[count].iov_base = PyBytes_AS_STRING(part) + offset
         vector[count].iov_len = PyBytes_GET_SIZE(part) - offset
         offset = 0
@@ -179,6 +194,26 @@ cdef int _gather(list parts, Py_ssize_t first, Py_ssize_t offset, iovec *vector)
 cdef list _as_bytes(object parts):
     """Return a list in which all parts are bytes, and none is empty. A bytearray may be changed by its owner: a copy."""
     return [part if PyBytes_CheckExact(part) else bytes(memoryview(part)) for part in parts if len(part)]
+
+
+@cython.final
+cdef class FilePart:
+    """A part of a file that is to be sent, with a descriptor of its own."""
+
+    cdef int _fd
+    cdef off_t _offset
+    cdef Py_ssize_t _left
+
+    def __cinit__(self, int fd, off_t offset, Py_ssize_t count):
+        self._offset = offset
+        self._left = count
+        self._fd = fcntl(fd, F_DUPFD_CLOEXEC, 0)
+        if self._fd < 0:
+            PyErr_SetFromErrno(OSError)
+
+    def __dealloc__(self):
+        if self._fd >= 0:
+            close_fd(self._fd)
 
 
 @cython.final
@@ -307,7 +342,7 @@ cdef class Transport:
     cdef object _peername
     cdef object _sockname
     cdef object _socket  # once someone has asked for it
-    cdef list _queue  # bytes that are to be sent; None until something has to wait
+    cdef list _queue  # bytes and parts of files that are to be sent; None until something has to wait
     cdef Py_ssize_t _first  # of the queue: what is before it is sent
     cdef Py_ssize_t _offset  # in the first one
     cdef Py_ssize_t _queued_bytes
@@ -509,6 +544,35 @@ cdef class Transport:
         self._watch()
         self._pause_if_full()
 
+    def send_file(self, bytes before, int fd, off_t offset, Py_ssize_t count, bytes after):
+        """Send bytes, a part of a file and bytes. The descriptor may be closed afterwards.
+
+        When the file turns out to be shorter, the connection is lost.
+
+        Raises:
+            OSError: the descriptor cannot be duplicated. Nothing is sent.
+        """
+        cdef list parts
+        if self._is_shut:
+            raise RuntimeError("Cannot call send_file() after write_eof()")
+        if self._is_lost:
+            return
+        parts = [before] if before else []
+        if count:
+            parts.append(FilePart(fd, offset, count))
+        if after:
+            parts.append(after)
+        if not parts:
+            return
+        self._queued_bytes += PyBytes_GET_SIZE(before) + count + PyBytes_GET_SIZE(after)
+        if self._queue is None:
+            self._queue = parts
+            self._send_queue()
+        else:
+            self._queue += parts
+        self._watch()
+        self._pause_if_full()
+
     cdef Py_ssize_t _send(self, const char *data, Py_ssize_t size) except -1:
         """Return how many bytes the kernel took; on an error 0, and the connection is lost."""
         cdef ssize_t sent = send(self._fd, data, size, MSG_NOSIGNAL)
@@ -550,19 +614,48 @@ cdef class Transport:
         return self._watch()
 
     cdef int _send_queue(self) except -1:
-        """Send from the queue, once."""
+        """Send from the queue, once; what goes before a part of a file together with it."""
+        if PyBytes_CheckExact(self._queue[self._first]):
+            self._send_parts()
+            if self._is_lost or not self._queued_bytes or PyBytes_CheckExact(self._queue[self._first]):
+                return 0
+        return self._send_part_of_file()
+
+    cdef int _send_part_of_file(self) except -1:
+        cdef FilePart part = self._queue[self._first]
+        cdef ssize_t sent = sendfile(self._fd, part._fd, &part._offset, min(part._left, SEND_FILE_BYTES))
+        if sent < 0:
+            return 0 if errno == EAGAIN or errno == EINTR else self._lose(_os_error(errno))
+        if sent == 0:
+            return self._lose(OSError(EIO, "a file became shorter while it was sent"))
+        part._left -= sent
+        self._queued_bytes -= sent
+        if not self._queued_bytes:
+            return self._clear_queue()
+        if not part._left:
+            self._queue[self._first] = None
+            self._first += 1
+        return 0
+
+    cdef int _send_parts(self) except -1:
+        """Send from the queue up to a part of a file, once."""
         cdef iovec vector[MOST_PARTS]
         cdef msghdr message
         cdef ssize_t sent
         memset(&message, 0, sizeof(message))
         message.msg_iov = vector
         message.msg_iovlen = _gather(self._queue, self._first, self._offset, vector)
-        sent = sendmsg(self._fd, &message, MSG_NOSIGNAL)
+        sent = sendmsg(self._fd, &message, MSG_NOSIGNAL | self._more_follows(message.msg_iovlen))
         if sent >= 0:
             self._drop_sent(sent)
         elif errno != EAGAIN and errno != EINTR:
             self._lose(_os_error(errno))
         return 0
+
+    cdef int _more_follows(self, Py_ssize_t count) noexcept:
+        """Return MSG_MORE when after so many parts there is one of a file: then both share a packet."""
+        cdef Py_ssize_t next_one = self._first + count
+        return MSG_MORE if next_one < len(self._queue) and not PyBytes_CheckExact(self._queue[next_one]) else 0
 
     cdef int _drop_sent(self, Py_ssize_t sent) except -1:
         """Take so many bytes from the front of the queue."""
@@ -571,7 +664,7 @@ cdef class Transport:
             self._clear_queue()
             return 0
         sent += self._offset
-        while sent >= PyBytes_GET_SIZE(self._queue[self._first]):
+        while PyBytes_CheckExact(self._queue[self._first]) and sent >= PyBytes_GET_SIZE(self._queue[self._first]):
             sent -= PyBytes_GET_SIZE(self._queue[self._first])
             self._queue[self._first] = None
             self._first += 1
@@ -625,7 +718,7 @@ cdef class Transport:
         return self._low_bytes, self._high_bytes
 
     def get_write_buffer_size(self):
-        """Return how many bytes are queued."""
+        """Return how many bytes are queued, those of files included."""
         return self._queued_bytes
 
     def can_write_eof(self):

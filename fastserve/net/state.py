@@ -25,8 +25,8 @@ class ServerState:
 
     open_exchange: makes the exchange for a request head. new_wire: makes the wire of a new connection.
     log_refusal: told what a peer did wrong. keeps_connections: whether connections are kept alive, which they are not
-    when the worker is about to stop. idle_s: how long they may stay without a request, in seconds. coming: connections
-    that are accepted and not yet among `connections`.
+    when the worker is about to stop. is_draining: whether they are to end as soon as they can. idle_s: how long they
+    may stay without a request, in seconds. coming: connections that are accepted and not yet among `connections`.
     """
 
     __slots__ = (
@@ -35,6 +35,7 @@ class ServerState:
         "connections",
         "deadlines",
         "idle_s",
+        "is_draining",
         "keeps_connections",
         "limits",
         "log_refusal",
@@ -64,6 +65,7 @@ class ServerState:
         self.open_exchange = open_exchange
         self.log_refusal = log_refusal
         self.keeps_connections = keeps_connections
+        self.is_draining = False
         self.idle_s = timeouts.keep_alive_s
         self.connections: set[Connection | Introduction | TlsTransport] = set()
         self.coming = 0

@@ -6,6 +6,9 @@ cdef class Answering:
 
     cpdef start(self)
     cpdef receive_body(self, bytes data, bint last)
+    cpdef receive_bytes(self, bytes data)
+    cpdef double tick(self, double now) except -1
+    cpdef drain(self)
     cpdef peer_closed(self)
     cpdef connection_lost(self)
 
@@ -13,10 +16,18 @@ cdef class Answering:
 cdef class Stream(Watched):
     cdef public object client, server, scheme
     cdef public dict tls
-    cdef public bint is_writable
+    cdef public bint is_writable, sends_files
 
     cpdef start_response(self, object status, object fields)
     cpdef send_body(self, bytes body, bint last)
+    cpdef bytes switch(self, object fields)
+    cpdef send_bytes(self, list parts)
+    cpdef expect(self)
+    cpdef object declare_length(self, object length)
+    cpdef send_file(self, int fd, object offset, object count, bint last)
+    cpdef send_early_hint(self, object links)
+    cpdef bint takes_trailers(self) except -1
+    cpdef send_trailers(self, object fields)
     cpdef object wait_writable(self)
     cpdef ask_for_body(self)
     cpdef resume_reading(self)

@@ -15,7 +15,7 @@ Address: TypeAlias = tuple[str, int | None]
 class Answering:
     """One request and its response, as a connection sees them. The layer above derives from it.
 
-    unread_bytes: bytes of the request body that were received and not yet taken by the application.
+    unread_bytes: of what was received, those that the application has not taken yet.
     """
 
     __slots__ = ("unread_bytes",)
@@ -31,6 +31,17 @@ class Answering:
         """Take the next part of the request body; `last` tells that it is complete."""
         raise NotImplementedError
 
+    def receive_bytes(self, data: bytes) -> None:
+        """Take bytes of the protocol to which the stream was switched."""
+        raise NotImplementedError
+
+    def tick(self, now: float) -> float:
+        """Act on what is due, and return in how many seconds there is something again. Called after a switch only."""
+        raise NotImplementedError
+
+    def drain(self) -> None:
+        """Take note that the worker is about to stop."""
+
     def peer_closed(self) -> None:
         """Take note that the client sends nothing more; it may still be reading."""
         raise NotImplementedError
@@ -45,10 +56,11 @@ class Stream(Watched):
 
     client, server: the addresses of both ends; client is None for a Unix socket. scheme: "http" or "https".
     tls: what the `tls` extension of ASGI says of the connection; None without TLS.
-    is_writable: the peer keeps up; while it is False, nothing more should be sent.
+    is_writable: the peer keeps up; while it is False, nothing more should be sent. sends_files: `send_file` may be
+    called.
     """
 
-    __slots__ = ("client", "is_writable", "scheme", "server", "tls")
+    __slots__ = ("client", "is_writable", "scheme", "sends_files", "server", "tls")
 
     def __init__(self) -> None:
         super().__init__()
@@ -57,6 +69,7 @@ class Stream(Watched):
         self.scheme = "http"
         self.tls: dict[str, Any] | None = None
         self.is_writable = True
+        self.sends_files = False
 
     def start_response(self, status: int, fields: Iterable[Field]) -> None:
         """Take the start of the response and hold it back; until the first `send_body` another may replace it.
@@ -71,6 +84,56 @@ class Stream(Watched):
 
         Raises:
             InvalidResponse: the body does not have the length that was declared. Nothing of it is sent.
+        """
+        raise NotImplementedError
+
+    def switch(self, fields: Iterable[Field]) -> bytes:
+        """Agree to the protocol that the request asks for: from now on the stream carries its bytes, both ways.
+
+        Returns what of it has come already.
+
+        Raises:
+            InvalidResponse: a field is wrong. Nothing is sent.
+        """
+        raise NotImplementedError
+
+    def send_bytes(self, parts: list[bytes]) -> None:
+        """Send bytes of the protocol to which the stream was switched."""
+        raise NotImplementedError
+
+    def end(self, *, lingers: bool) -> None:
+        """Send what is waiting, and close. lingers: the client may still be sending, and should get it nevertheless."""
+        raise NotImplementedError
+
+    def expect(self) -> None:
+        """Ask the answering side again when something is due (see Answering.tick)."""
+        raise NotImplementedError
+
+    def declare_length(self, length: int) -> int:
+        """Declare the length of the body, unless the start that is held has done so; return what is declared."""
+        raise NotImplementedError
+
+    def send_file(self, fd: int, offset: int, count: int, last: bool) -> None:
+        """Send the next part of the body from a file, which may be closed afterwards; see `send_body`."""
+        raise NotImplementedError
+
+    def send_early_hint(self, links: Iterable[bytes]) -> None:
+        """Tell the client which other resources it is going to need, if it can be told; before the first `send_body`.
+
+        Raises:
+            InvalidResponse: a link is wrong.
+        """
+        raise NotImplementedError
+
+    def takes_trailers(self) -> bool:
+        """Tell whether `send_trailers` may end the response, after a `send_body` that was not the last."""
+        raise NotImplementedError
+
+    def send_trailers(self, fields: Iterable[Field]) -> None:
+        """End the response with trailers.
+
+        Raises:
+            InvalidResponse: a field is wrong. Nothing of them is sent.
         """
         raise NotImplementedError
 

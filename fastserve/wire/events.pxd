@@ -1,5 +1,5 @@
 cdef class RequestHead:
-    cdef public object method, raw_path, query, http_version, authority, content_length
+    cdef public object method, raw_path, query, http_version, authority, content_length, protocol
     cdef public list fields
     cdef public bint keep_alive, expects_continue
     cpdef tuple _key(self)

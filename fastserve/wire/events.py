@@ -20,6 +20,7 @@ class RequestHead:
     content_length: of the body in bytes, 0 when there is none, None when it is not known ahead.
     keep_alive: the client wants to use the connection again.
     expects_continue: it waits for a 100 (Continue) before it sends the body (RFC 9110 §10.1.1).
+    protocol: what it would rather speak from now on, in lower case (RFC 9110 §7.8); None when it does not say.
     """
 
     __slots__ = (
@@ -30,6 +31,7 @@ class RequestHead:
         "http_version",
         "keep_alive",
         "method",
+        "protocol",
         "query",
         "raw_path",
     )
@@ -45,6 +47,7 @@ class RequestHead:
         content_length: int | None = 0,
         keep_alive: bool = True,
         expects_continue: bool = False,
+        protocol: bytes | None = None,
     ) -> None:
         self.method = method
         self.raw_path = raw_path
@@ -55,6 +58,7 @@ class RequestHead:
         self.content_length = content_length
         self.keep_alive = keep_alive
         self.expects_continue = expects_continue
+        self.protocol = protocol
 
     @property
     def has_body(self) -> bool:
@@ -74,6 +78,7 @@ class RequestHead:
             self.content_length,
             self.keep_alive,
             self.expects_continue,
+            self.protocol,
         )
 
     def __eq__(self, other: object) -> bool:

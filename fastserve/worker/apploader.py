@@ -12,11 +12,12 @@ import traceback
 from collections.abc import Collection
 from functools import reduce
 from types import ModuleType
-from typing import Any, cast
+from typing import Any
 
 from fastserve.asgi.types import ASGIApp
 from fastserve.errors import AppLoadError
 from fastserve.settings import AppSettings
+from fastserve.worker.interfaces import adapt
 
 _log = logging.getLogger("fastserve")
 
@@ -31,14 +32,15 @@ def load_app(settings: AppSettings) -> ASGIApp:
         raise AppLoadError("no application is named")
     if settings.app_dir is not None:
         put_first_on_path(settings.app_dir)
-    return check_app(import_from_string(settings.app), settings.app, factory=settings.factory)
+    app = import_from_string(settings.app)
+    return check_app(app, settings.app, factory=settings.factory, interface=settings.interface)
 
 
-def check_app(app: Any, name: str, *, factory: bool) -> ASGIApp:
-    """Return the application that this is, or makes. name: to say what is wrong with.
+def check_app(app: Any, name: str, *, factory: bool, interface: str = "auto") -> ASGIApp:
+    """Return the application that this is, or makes, as one of ASGI 3. name: to say what is wrong with.
 
     Raises:
-        AppLoadError: it cannot be made, or is not an ASGI application.
+        AppLoadError: it cannot be made, is not an application, or is one of WSGI without what those need.
     """
     if factory:
         app = _make(app, name)
@@ -47,12 +49,7 @@ def check_app(app: Any, name: str, *, factory: bool) -> ASGIApp:
         app = _make(app, name)
     if not callable(app):
         raise AppLoadError(f'"{name}" is not callable: {app!r}')
-    if _is_wsgi(app):
-        raise AppLoadError(
-            f'"{name}" is a WSGI application, and fastserve serves ASGI: wrap it, for example with'
-            " a2wsgi.WSGIMiddleware"
-        )
-    return cast(ASGIApp, app)
+    return adapt(app, name, interface)
 
 
 def put_first_on_path(folder: str) -> None:
@@ -110,15 +107,6 @@ def _looks_like_app(value: Any) -> bool:
         return False
     function = value if inspect.isfunction(value) else type(value).__call__ if callable(value) else None
     return inspect.iscoroutinefunction(function) and _parameters(value) == 3
-
-
-def _is_wsgi(app: Any) -> bool:
-    """Tell whether this takes two arguments that are called as those of WSGI are (PEP 3333)."""
-    try:
-        names = list(inspect.signature(app).parameters)
-    except (TypeError, ValueError):
-        return False
-    return len(names) == 2 and names[0].startswith("env") and names[1].startswith("start")
 
 
 def _parameters(value: Any) -> int:

@@ -18,11 +18,11 @@ from fastserve.addresses import AllowList, describe_client, socket_authority
 from fastserve.asgi.accesslog import open_access_log
 from fastserve.asgi.application import Application
 from fastserve.asgi.calling import too_busy
-from fastserve.asgi.exchange import Exchange
 from fastserve.asgi.forwarded import ForwardedFields
 from fastserve.asgi.metrics import Metrics
 from fastserve.asgi.scope import ScopeBuilder
-from fastserve.asgi.types import ASGIApp
+from fastserve.asgi.sessions import Sessions
+from fastserve.asgi.types import Answered, ASGIApp
 from fastserve.errors import BindError, ProtocolViolation
 from fastserve.logs import adopt_uvicorn_loggers
 from fastserve.net.ageing import Ages
@@ -101,7 +101,7 @@ class Server:
         *,
         on_ready: Callable[[], None],
         on_worn: Callable[[str], None],
-        observers: Sequence[Callable[[Exchange], None]] = (),
+        observers: Sequence[Callable[[Answered], None]] = (),
         certificates: Certificates | None = None,
     ) -> None:
         self._settings = settings
@@ -127,6 +127,8 @@ class Server:
             busy=self._with_status(too_busy),
             observers=[*self._observers(), *observers],
         )
+        if settings.websockets.ws != "none":
+            self._application.open_session = self._sessions(app).open
         self._defaults = ResponseDefaults(
             server=b"fastserve" if settings.http.server_header else None,
             date=settings.http.date_header,
@@ -171,15 +173,29 @@ class Server:
         """Tell whether it is the whole server that stops, or is about to."""
         return self._place is None or self._place.scoreboard.is_leaving
 
-    def _observers(self) -> list[Callable[[Exchange], None]]:
-        observers: list[Callable[[Exchange], None]] = []
-        if self._access_log is not None:
-            observers.append(self._access_log.observe)
+    def _observers(self) -> list[Callable[[Answered], None]]:
+        return [*([] if self._access_log is None else [self._access_log.observe]), *self._counters()]
+
+    def _counters(self) -> list[Callable[[Answered], None]]:
+        observers: list[Callable[[Answered], None]] = []
         if self._place is not None:
             observers.append(self._metrics.count)
         if self._requests_left:
             observers.append(self._count_down)
         return observers
+
+    def _sessions(self, app: ASGIApp) -> Sessions:
+        log = self._access_log
+        return Sessions(
+            app,
+            self._application,
+            self._scopes,
+            self._settings.websockets,
+            self._settings.connections,
+            loop=self._loop,
+            on_answered=[*([] if log is None else [log.observe_handshake]), *self._counters()],
+            on_ended=[] if log is None else [log.observe_end],
+        )
 
     def _most_requests(self) -> int:
         recycling = self._settings.recycling
@@ -187,7 +203,7 @@ class Server:
             return 0
         return recycling.max_requests + random.randint(0, recycling.max_requests_jitter)
 
-    def _count_down(self, exchange: Exchange) -> None:
+    def _count_down(self, exchange: Answered) -> None:
         self._requests_left -= 1
         if not self._requests_left:
             self._on_worn(f"it has served {self._settings.recycling.max_requests} requests or more")
@@ -416,6 +432,7 @@ class Server:
         # closed: the next request may be on its way. It is answered, and then the connection is closed.
         most_s = min(_LAST_REQUEST_S, self._settings.timeouts.graceful_s / 2) if goes_on else 0.0
         self._state.idle_s = max(most_s, _LAST_LOOK_S)
+        self._state.is_draining = True
         for connection in list(self._state.connections):
             connection.drain(cuts_heads=not goes_on)
 

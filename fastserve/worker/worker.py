@@ -12,14 +12,14 @@ from functools import partial
 from socket import socket
 from types import FrameType
 
-from fastserve.asgi.exchange import Exchange
-from fastserve.asgi.types import ASGIApp
+from fastserve.asgi.types import Answered, ASGIApp
 from fastserve.errors import AccelerationError, AppLoadError, BindError, LifespanError, StartupError
 from fastserve.logs import reopen_log_files
 from fastserve.net.certificates import Certificates
 from fastserve.settings import Settings
 from fastserve.worker.garbage import collecting
 from fastserve.worker.loops import loop_factory
+from fastserve.worker.memory import keep_freed_memory
 from fastserve.worker.owner import Owner
 from fastserve.worker.server import Place, Server
 
@@ -105,7 +105,7 @@ def run_worker(
     *,
     load: Callable[[], ASGIApp],
     place: Place | None,
-    observers: Sequence[Callable[[Exchange], None]] = (),
+    observers: Sequence[Callable[[Answered], None]] = (),
     certificates: Certificates | None = None,
 ) -> int:
     """Serve an application on these sockets until a signal ends it, and return the exit status.
@@ -115,6 +115,7 @@ def run_worker(
     loaded or started.
     """
     os.environ["FASTSERVE_WORKER_ID"] = str(place.slot if place is not None else 0)
+    keep_freed_memory()
     signals = Signals(owner)
     try:
         signals.catch()

@@ -310,3 +310,17 @@ def test_the_fields_of_the_request_stay_as_they_came() -> None:
     stream.client = PROXY
     scope = ScopeBuilder("", ForwardedFields(ProxySettings(trusted="*", fields="host"))).build(head, stream)
     assert (host_of(scope), head.fields) == ([b"b.example"], before)
+
+
+def test_what_fields_say_is_remembered_for_a_number_of_short_ones_only() -> None:
+    forwarded = ForwardedFields(ProxySettings(trusted="10.0.0.0/8"))
+    builder = ScopeBuilder("", forwarded)
+    stream = Stream()
+    stream.client, stream.server = PROXY, ("10.0.0.2", 8000)
+    for number in range(3000):
+        for text in (f"192.0.2.7:{number}", f"192.0.2.7:{number}" + ",10.0.0.9" * 30):
+            head = RequestHead("GET", b"/", b"", "1.1", None, [(b"host", b"a"), x_for(text)])
+            for _ in range(2):
+                assert builder.build(head, stream)["client"] == ("192.0.2.7", number)
+    assert len(forwarded._known) <= 1024
+    assert all(len(value) <= 256 for fields in forwarded._known for _, value in fields)

@@ -11,6 +11,13 @@ from fastserve.net.stream import Address, Stream
 from fastserve.wire.events import RequestHead
 from tests.doubles import CLIENT, SERVER, PlayedApp, Rig, post, request, turns
 
+EXTENSIONS = (
+    "http.response.pathsend",
+    "http.response.zerocopysend",
+    "http.response.early_hint",
+    "http.response.trailers",
+)
+
 
 def stream(client: Address | None = CLIENT, server: Address | None = SERVER) -> Stream:
     """Return the stream of a request from these addresses."""
@@ -45,6 +52,7 @@ def test_a_scope_is_as_the_specification_has_it() -> None:
         "raw_path": b"/a%20b/%C3%B6",
         "query_string": b"q=%20a",
         "headers": fields,
+        "extensions": {name: {} for name in EXTENSIONS},
     }
 
 
@@ -156,3 +164,17 @@ async def test_two_requests_on_one_connection_share_nothing_that_can_be_changed(
     assert not mutables(first) & mutables(second) & mutables(third)
     assert first == second == third
     assert len(third["headers"]) == len(first["headers"]) <= 3
+
+
+def test_extensions_are_those_that_work() -> None:
+    old = RequestHead("GET", b"/", b"", "1.0", None, [])
+    scope = ScopeBuilder("").build(old, stream())
+    assert scope["extensions"] == {"http.response.pathsend": {}, "http.response.zerocopysend": {}}
+    scope["extensions"]["more"] = {}
+    tls = stream()
+    tls.tls = {"server_cert": None}
+    scope = ScopeBuilder("").build(old, tls)
+    assert scope["extensions"]["tls"] == {"server_cert": None}
+    scope["extensions"]["tls"]["server_cert"] = "changed"
+    assert tls.tls == {"server_cert": None}
+    assert set(ScopeBuilder("").build(head(b"/"), stream())["extensions"]) == set(EXTENSIONS)

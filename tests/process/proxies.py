@@ -54,10 +54,15 @@ class RunningProxy:
         wait_until(self._listens)
 
     @property
+    def place(self) -> tuple[str, int]:
+        """Its address, of one that listens on a port."""
+        assert not isinstance(self.address, str)
+        return self.address
+
+    @property
     def url(self) -> str:
         """Where clients reach it."""
-        assert not isinstance(self.address, str)
-        return "http://{}:{}".format(*self.address)
+        return "http://{}:{}".format(*self.place)
 
     @property
     def log(self) -> str:

@@ -28,6 +28,8 @@ async def app(scope: MutableMapping[str, Any], receive: Receive, send: Send) -> 
     """Serve one connection (ASGI)."""
     if scope["type"] == "lifespan":
         await live(receive, send)
+    elif scope["type"] == "websocket":
+        await echo_messages(scope, receive, send)
     else:
         await PATHS.get(scope["path"], missing)(scope, receive, send)
 
@@ -40,6 +42,16 @@ async def live(receive: Receive, send: Send) -> None:
         await send({"type": f"{event}.complete"})
         if event == "lifespan.shutdown":
             return
+
+
+async def echo_messages(scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+    """Accept a WebSocket, say where it is from, and send messages back."""
+    await receive()
+    await send({"type": "websocket.accept"})
+    shown = {name: scope[name] for name in ("client", "scheme")}
+    await send({"type": "websocket.send", "text": json.dumps(shown)})
+    while (message := await receive())["type"] == "websocket.receive":
+        await send({"type": "websocket.send", "text": message.get("text"), "bytes": message.get("bytes")})
 
 
 def write_down(what: str) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
+import socket
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -104,3 +107,17 @@ def test_workers_are_replaced_without_a_502(behind: Behind, folder: Path, recycl
         assert (kept.failed, new.failed) == ({}, {}), proxy.log
         assert "prematurely closed" not in proxy.log
     assert server.stop() == 0
+
+
+@pytest.mark.skipif(find_spec("fastserve.wire.ws") is None, reason="this version of fastserve has no WebSockets")
+def test_a_websocket_goes_through_and_its_client_is_known(behind: Behind, folder: Path) -> None:
+    from websockets.sync.client import connect
+
+    _, upstream = behind()
+    with nginx(folder, upstream) as proxy:
+        sock = socket.create_connection(proxy.place, source_address=(CLIENT, 0))
+        with sock, connect("ws://example.org/", sock=sock) as client:
+            assert json.loads(client.recv()) == {"client": [CLIENT, 0], "scheme": "ws"}
+            for message in ("text", b"bytes", BODY[:1_000_000]):
+                client.send(message)
+                assert client.recv() == message

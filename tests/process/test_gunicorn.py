@@ -13,6 +13,8 @@ import httpx
 import psutil
 import pytest
 
+from tests.certificates import client_context, write_pair
+
 from .gunicorns import CURRENT, OLDEST, Begin, RunningGunicorn, beginning, install
 from .load import ClosedLoop
 from .running import Gate, RawClient, is_alive, life, new_client, wait_until
@@ -125,6 +127,17 @@ def test_reloading_under_load_fails_no_request(gunicorn: Begin) -> None:
     assert server.stop() == 0
 
 
+def test_a_stop_under_load_answers_what_it_has_accepted(current: Begin) -> None:
+    server = current("-w", "2").wait_workers(2)
+    with ClosedLoop(server.address, method="POST") as load:
+        wait_until(lambda: load.answered > 100)
+        server.send_signal(signal.SIGTERM)
+        assert server.wait_exit() == 0
+        wait_until(lambda: load.refused > 0)
+    # A connection may come between the last look into the queue and the end of the socket.
+    assert load.failed.total() <= 2, load.failed
+
+
 def test_max_requests_replaces_workers_and_fails_no_request(current: Begin) -> None:
     server = current("-w", "2", "--max-requests", "300", "--max-requests-jitter", "50").wait_workers(2)
     with ClosedLoop(server.address) as kept, ClosedLoop(server.address, connections=4, keeps=False) as new:
@@ -190,6 +203,20 @@ def test_a_blocked_worker_shows_its_stack_and_is_replaced(gunicorn: Begin, folde
     assert life(folder).count(f"shutdown {server.booted[0]}") == 1
 
 
+def test_a_worker_that_is_blocked_in_c_shows_its_stack_too(current: Begin, folder: Path) -> None:
+    (folder / "stuck.py").write_text(
+        "async def app(scope, receive, send):\n"
+        "    if scope['type'] == 'http':\n"
+        "        sum(range(10 ** 15))\n"  # where no signal is heard
+    )
+    server = current("--timeout", "2", app="stuck:app").wait_workers()
+    with RawClient(server.address) as client:
+        client.get("/")
+        server.wait_log("was sent SIGKILL")
+        server.wait_workers(2)
+    assert 'stuck.py", line 3 in app' in server.log
+
+
 def test_a_slow_start_of_the_application_is_no_timeout(current: Begin, folder: Path) -> None:
     (folder / "slow.py").write_text(
         "import asyncio, served\n"
@@ -207,6 +234,7 @@ def test_a_slow_start_of_the_application_is_no_timeout(current: Begin, folder: P
 
 FAILURES = [
     pytest.param("missing:app", "ModuleNotFoundError", 3, id="no module"),
+    pytest.param("old:app", '"old:app" is a WSGI application', 3, id="WSGI"),
     pytest.param("served:nothing", "Failed to find attribute 'nothing'", 4, id="no attribute"),
     pytest.param("failing:app", "Application startup failed: no database. Exiting.", 3, id="lifespan"),
 ]
@@ -219,13 +247,15 @@ def test_what_cannot_start_ends_gunicorn(gunicorn: Begin, folder: Path, app: str
         "    await receive()\n"
         "    await send({'type': 'lifespan.startup.failed', 'message': 'no database'})\n"
     )
+    (folder / "old.py").write_text("def app(environ, start_response):\n    return []\n")
     server = gunicorn(app=app)
     assert server.wait_exit() == status
     assert message in server.log
 
 
 REFUSED = [
-    pytest.param("", ("--certfile", "cert.pem", "--keyfile", "key.pem"), "TLS is not available", id="TLS"),
+    pytest.param("", ("--certfile", "cert.pem"), "cert.pem has no certificate in PEM form", id="no certificate"),
+    pytest.param("'http2': True", (), "HTTP/2 is not served", id="not here"),
     pytest.param("'workers': 2", (), "'workers' cannot be given here: use workers", id="gunicorn's to decide"),
     pytest.param("'no_such': 1", (), "unknown option 'no_such'", id="unknown option"),
     pytest.param("'lifespan': 'other'", (), "--lifespan: 'other' is not one of", id="bad value"),
@@ -236,8 +266,7 @@ REFUSED = [
 def test_what_cannot_be_had_is_said_before_there_is_a_worker(
     current: Begin, folder: Path, options: str, arguments: tuple[str, ...], message: str
 ) -> None:
-    for name in ("cert.pem", "key.pem"):
-        (folder / name).touch()
+    (folder / "cert.pem").touch()
     (folder / "own.py").write_text(
         "from fastserve.gunicorn import FastserveWorker\n"
         f"class Own(FastserveWorker):\n    CONFIG_KWARGS = {{{options}}}\n"
@@ -360,6 +389,26 @@ def test_proxy_headers_are_read_as_gunicorn_is_told(gunicorn: Begin, folder: Pat
     with RawClient(server.address) as client:
         client.send(b"PROXY TCP4 192.0.2.7 192.0.2.1 4711 443\r\n").get("/scope")
         assert b'"client": ["192.0.2.7", 4711], "server": ["192.0.2.1", 443]' in client.answer().body
+
+
+def test_tls_has_gunicorns_certificates_and_hook(gunicorn: Begin, folder: Path) -> None:
+    (folder / "conf.py").write_text(
+        "import ssl\n"
+        "def ssl_context(config, default_ssl_context_factory):\n"
+        "    context = default_ssl_context_factory()\n"
+        "    context.maximum_version = ssl.TLSVersion.TLSv1_2\n"
+        "    return context\n"
+    )
+    pair = write_pair(folder, "127.0.0.1")
+    files = ("--certfile", pair["ssl_certfile"], "--keyfile", pair["ssl_keyfile"])
+    server = gunicorn("-c", "conf.py", *files).wait_workers()
+    with (
+        socket.create_connection(server.address) as plain,
+        client_context().wrap_socket(plain, server_hostname="127.0.0.1") as sock,
+    ):
+        sock.sendall(b"GET /scope HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        assert sock.version() == "TLSv1.2"
+        assert b'"scheme": "https"' in b"".join(iter(lambda: sock.recv(65536), b""))
 
 
 # Development.

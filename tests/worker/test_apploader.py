@@ -9,6 +9,7 @@ from pathlib import Path
 from textwrap import dedent
 from typing import Any
 
+import a2wsgi
 import pytest
 
 from fastserve.asgi.types import ASGIApp
@@ -282,13 +283,9 @@ def test_for_a_path_the_module_is_named(name: str, meant: str, load: Load) -> No
     assert str(error).endswith(f'; is it "{meant}"?')
 
 
-@pytest.mark.parametrize(
-    "text",
-    ["def app(environ, start_response): ...", "class App:\n    def __call__(self, env, start): ...\napp = App()"],
-    ids=["function", "object"],
-)
-def test_a_wsgi_application_is_told_from_others(text: str, load: Load) -> None:
-    assert "is a WSGI application" in str(refusal(load, "main:app", {"main.py": text}))
+def test_a_wsgi_application_is_made_one_of_asgi(load: Load) -> None:
+    app = load("main:app", {"main.py": "def app(environ, start_response): ..."})
+    assert isinstance(app, a2wsgi.WSGIMiddleware)
 
 
 # Things that are no applications.

@@ -24,6 +24,7 @@ cdef class Http1:
     cpdef bint is_last_request(self) except -1
     cpdef Py_ssize_t count_unread(self) except -1
     cpdef object body_bytes_left(self)
+    cpdef bytes take_unread(self)
     cpdef receive_data(self, bytes data)
     cpdef receive_eof(self)
     cpdef object next_event(self)

@@ -120,6 +120,12 @@ class Http1:
         """Return how much of the request body is still to come; None when it is chunked and has not ended."""
         return None if self._reading == _CHUNKED else self._left
 
+    def take_unread(self) -> bytes:
+        """Return the bytes that came and that no event has used, which are another protocol's from now on."""
+        unread = self._buffer[self._at :]
+        self._buffer, self._at = b"", 0
+        return unread
+
     def receive_data(self, data: bytes) -> None:
         """Take bytes from the peer."""
         if self._at == len(self._buffer):
@@ -260,7 +266,7 @@ class Http1:
         is_usual = (
             head.keep_alive and head.content_length == 0 and head.http_version == "1.1" and head.authority is None
         )
-        if is_usual and end - at <= _REMEMBERED_BYTES:
+        if is_usual and head.protocol is None and end - at <= _REMEMBERED_BYTES:
             self._block = self._buffer[at:end]
             self._fields = head.fields.copy()
 

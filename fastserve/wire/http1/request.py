@@ -30,7 +30,7 @@ _match_absolute = re.compile(rb"https?://([^/?]+)(/[^?]*)?(?:\?(.*))?", re.IGNOR
 _is_coding = re.compile(rb"%b(?:[ \t]*;.*)?" % TOKEN).fullmatch
 
 _VERSIONS = {b"HTTP/1.1": "1.1", b"HTTP/1.0": "1.0"}
-_FRAMING_NAMES = frozenset((b"host", b"content-length", b"transfer-encoding", b"connection", b"expect"))
+_FRAMING_NAMES = frozenset((b"host", b"content-length", b"transfer-encoding", b"connection", b"expect", b"upgrade"))
 
 
 def parse_request_line(line: bytes) -> RequestHead:
@@ -148,7 +148,11 @@ def _read_framing(head: RequestHead, fields: list[Field]) -> None:
     elif lengths:
         head.content_length = _parse_length(lengths)
     if b"connection" in found:
-        head.keep_alive = _is_persistent(found[b"connection"], head.http_version)
+        options = _split_list(found[b"connection"])
+        head.keep_alive = b"close" not in options and (head.http_version == "1.1" or b"keep-alive" in options)
+        # RFC 9110 §7.8: without the option, or in an HTTP/1.0 request, the field is ignored.
+        if b"upgrade" in options and b"upgrade" in found and head.http_version == "1.1":
+            head.protocol = _split_list(found[b"upgrade"])[0]
     # RFC 9110 §10.1.1: an expectation in an HTTP/1.0 request is ignored.
     if b"expect" in found and head.http_version == "1.1":
         if [value.lower() for value in found[b"expect"]] != [b"100-continue"]:
@@ -185,8 +189,6 @@ def _parse_length(lengths: list[bytes]) -> int:
     return int(value)
 
 
-def _is_persistent(options: list[bytes], version: str) -> bool:
-    names = {name.strip(b" \t") for value in options for name in value.lower().split(b",")}
-    if b"close" in names:
-        return False
-    return version == "1.1" or b"keep-alive" in names
+def _split_list(values: list[bytes]) -> list[bytes]:
+    """Return the elements, in lower case, of a list that may be spread over several fields. There is one at least."""
+    return [element.strip(b" \t") for value in values for element in value.lower().split(b",")]

@@ -40,15 +40,20 @@ cdef class ResponseEncoder:
     @cython.locals(parts=list)
     cpdef list encode_body(self, bytes body, bint last)
     @cython.locals(framing_line=bytes, end=bytes)
-    cdef list _encode_head(self, list lines, bytes body, bint last)
-    cdef bytes _choose_framing(self, bytes body, bint last)
-    cdef bytes _length_without_body(self, bytes body, bint last)
+    cdef list _encode_head(self, list lines, Py_ssize_t size, bint last)
+    cdef bytes _choose_framing(self, Py_ssize_t size, bint last)
+    cdef bytes _length_without_body(self, Py_ssize_t size, bint last)
     cdef bint _is_http10(self) except -1
+    cpdef object declare_length(self, object length)
+    cpdef tuple encode_around(self, Py_ssize_t size, bint last)
+    cpdef bint has_body(self) except -1
     cpdef bytes encode_continue(self)
+    cpdef bytes encode_switch(self, object fields)
     cpdef list encode_refusal(self, object violation, RequestHead head)
 
 
 cdef bytes _status_line(object status)
 cdef object _parse_length(object value)
 cdef bytes _length_line(Py_ssize_t length)
-cdef Py_ssize_t _left_after(Py_ssize_t left, bytes body, bint last) except -1
+cdef Py_ssize_t _left_after(Py_ssize_t left, Py_ssize_t size, bint last) except -1
+cdef bytes _field_line(bytes name, bytes value)

@@ -15,6 +15,26 @@ from fastserve.wire.http1.request import MAX_LENGTH
 
 _STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in http.HTTPStatus}
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_EARLY_HINTS = b"HTTP/1.1 103 Early Hints\r\n"
+# Fields that are needed before the body, or say how to read it (RFC 9110 §6.5.1).
+_NO_TRAILERS = frozenset(
+    (
+        b"authorization",
+        b"cache-control",
+        b"connection",
+        b"content-encoding",
+        b"content-length",
+        b"content-range",
+        b"content-type",
+        b"host",
+        b"keep-alive",
+        b"set-cookie",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+    )
+)
 # The text that uvicorn sends, which clients and tests know.
 _BAD_REQUEST = b"Invalid HTTP request received."
 _is_name = re.compile(TOKEN).fullmatch
@@ -177,12 +197,7 @@ class ResponseEncoder:
             if len(value) <= _LONGEST_KNOWN:
                 self._defaults.remember((name, value), length)
             return b""
-        # Every value on a line of its own, and nothing in it that ends a line early (CVE-2020-7695 in uvicorn).
-        if not _is_name(name):
-            raise InvalidResponse(f"invalid response header name {name!r}")
-        if value.translate(None, VALUE_OCTETS):
-            raise InvalidResponse(f"control character in the response header {name!r}: {value!r}")
-        line = b"%b: %b\r\n" % (name, value)
+        line = _field_line(name, value)
         if role == Role.PLAIN:
             if len(line) <= _LONGEST_KNOWN:
                 self._defaults.remember((name, value), line)
@@ -214,11 +229,11 @@ class ResponseEncoder:
                 is still held.
         """
         if self._held is not None:
-            parts = self._encode_head(self._held, body, last)
+            parts = self._encode_head(self._held, len(body), last)
         else:
             parts = []
             if self._framing == _LENGTH:
-                self._left = _left_after(self._left, body, last)
+                self._left = _left_after(self._left, len(body), last)
         if self._framing == _CHUNKED:
             if body:
                 parts += (b"%x\r\n" % len(body), body, b"\r\n")
@@ -228,9 +243,9 @@ class ResponseEncoder:
             parts.append(body)
         return [b"".join(parts)] if len(body) <= _JOIN_BYTES else parts
 
-    def _encode_head(self, lines: list[bytes], body: bytes, last: bool) -> list[bytes]:
-        """Return the parts of the head that is held, which is let go."""
-        framing_line = self._choose_framing(body, last)
+    def _encode_head(self, lines: list[bytes], size: int, last: bool) -> list[bytes]:
+        """Return the parts of the head that is held, which is let go. size: of the first part of the body."""
+        framing_line = self._choose_framing(size, last)
         self._held = None
         lines[1] = self._defaults.block_without(self._replaced) if self._replaced else self._defaults.block
         if self._asks_to_close or self._framing == _CLOSE or self._status < 200:
@@ -245,16 +260,16 @@ class ResponseEncoder:
         lines.append(end)
         return lines
 
-    def _choose_framing(self, body: bytes, last: bool) -> bytes:
+    def _choose_framing(self, size: int, last: bool) -> bytes:
         """Decide how the body ends and return the field line that says so."""
         status, declared = self._status, self._declared
         if status < 200 or status in (204, 205, 304) or (self._head is not None and self._head.method == "HEAD"):
             self._framing = _NONE
-            return self._length_without_body(body, last)
+            return self._length_without_body(size, last)
         if declared is None and last:
-            declared = len(body)
+            declared = size
         if declared is not None:
-            self._left = _left_after(declared, body, last)
+            self._left = _left_after(declared, size, last)
             self._framing = _LENGTH
             return _length_line(declared)
         if self._is_http10():
@@ -263,7 +278,7 @@ class ResponseEncoder:
         self._framing = _CHUNKED
         return b"transfer-encoding: chunked\r\n"
 
-    def _length_without_body(self, body: bytes, last: bool) -> bytes:
+    def _length_without_body(self, size: int, last: bool) -> bytes:
         """Return the Content-Length of a response that has no body, if it has one (RFC 9110 §8.6)."""
         if self._status < 200 or self._status == 204:
             return b""
@@ -271,16 +286,98 @@ class ResponseEncoder:
             return b"content-length: 0\r\n"
         # HEAD and 304 tell what a GET would get: as declared, or as sent when the application sent it all.
         declared = self._declared
-        if declared is None and body and last and self._status != 304:
-            declared = len(body)
+        if declared is None and size and last and self._status != 304:
+            declared = size
         return b"" if declared is None else _length_line(declared)
 
     def _is_http10(self) -> bool:
         return self._head is not None and self._head.http_version == "1.0"
 
+    def declare_length(self, length: int) -> int:
+        """Declare the length of the body, unless the start that is held has done so; return what is declared."""
+        if self._declared is None:
+            self._declared = length
+        return self._declared
+
+    def encode_around(self, size: int, last: bool) -> tuple[bytes, bytes]:
+        """Return what goes before and after a part of the body that is sent by other means; see `encode_body`.
+
+        Where `has_body` says that there is no body, that part is not to be sent.
+        """
+        parts = []
+        if self._held is not None:
+            parts = self._encode_head(self._held, size, last)
+        elif self._framing == _LENGTH:
+            self._left = _left_after(self._left, size, last)
+        after = b""
+        if self._framing == _CHUNKED:
+            if size:
+                parts.append(b"%x\r\n" % size)
+                after = b"\r\n"
+            if last:
+                after += b"0\r\n\r\n"
+        return b"".join(parts), after
+
+    def has_body(self) -> bool:
+        """Tell whether the response whose head was encoded last has a body."""
+        return self._framing != _NONE
+
+    def takes_trailers(self) -> bool:
+        """Tell whether the client has said that it takes trailers (RFC 9110 §6.5.1)."""
+        if self._head is None or self._is_http10():
+            return False
+        values = [value for name, value in self._head.fields if name == b"te"]
+        return any(
+            coding.partition(b";")[0].strip(b" \t").lower() == b"trailers"
+            for value in values
+            for coding in value.split(b",")
+        )
+
+    def encode_trailers(self, fields: Iterable[Field]) -> list[bytes]:
+        """Return the end of a body that has trailers, if it is chunked; a body of another kind has just ended.
+
+        Raises:
+            InvalidResponse: a field is wrong, or the body is shorter than its Content-Length.
+        """
+        lines = []
+        for name, value in fields:
+            if name.lower() in _NO_TRAILERS:
+                raise InvalidResponse(f"{name!r} cannot be a trailer")
+            lines.append(_field_line(name, value))
+        if self._framing == _LENGTH:
+            self._left = _left_after(self._left, 0, True)
+        return [b"0\r\n", *lines, b"\r\n"] if self._framing == _CHUNKED else []
+
+    def encode_early_hint(self, links: Iterable[bytes]) -> bytes:
+        """Return a 103 (Early Hints) response (RFC 8297); nothing for HTTP/1.0, which knows no interim responses.
+
+        Raises:
+            InvalidResponse: a link has a control character.
+        """
+        lines = [_field_line(b"link", link) for link in links]
+        if not lines or self._head is None or self._is_http10():
+            return b""
+        return b"".join((_EARLY_HINTS, *lines, b"\r\n"))
+
     def encode_continue(self) -> bytes:
         """Return a 100 (Continue) response (RFC 9110 §15.2.1)."""
         return _CONTINUE
+
+    def encode_switch(self, fields: Iterable[Field]) -> bytes:
+        """Return the response after which the connection speaks the protocol of the request (RFC 9110 §15.2.2).
+
+        Raises:
+            InvalidResponse: a field is wrong.
+        """
+        assert self._head is not None
+        assert self._head.protocol is not None
+        self.start(101, fields)
+        assert self._held is not None
+        status_line, _, *lines = self._held
+        self._held = None
+        block = self._defaults.block_without(self._replaced or ())
+        switch = b"upgrade: %b\r\nconnection: upgrade\r\n" % self._head.protocol
+        return b"".join((status_line, block, switch, *lines, b"\r\n"))
 
     def encode_refusal(self, violation: ProtocolViolation, head: RequestHead | None) -> list[bytes]:
         """Return the response to a request that broke the protocol: complete, and the last of the connection.
@@ -291,8 +388,17 @@ class ResponseEncoder:
         text = _BAD_REQUEST if status == http.HTTPStatus.BAD_REQUEST else status.phrase.encode()
         self.begin(head)
         self.keep_alive = False
-        self.start(status, [(b"content-type", b"text/plain; charset=utf-8")])
+        self.start(status, [(b"content-type", b"text/plain; charset=utf-8"), *violation.fields])
         return self.encode_body(text, True)
+
+
+def _field_line(name: bytes, value: bytes) -> bytes:
+    # Every value on a line of its own, and nothing in it that ends a line early (CVE-2020-7695 in uvicorn).
+    if not _is_name(name):
+        raise InvalidResponse(f"invalid response header name {name!r}")
+    if value.translate(None, VALUE_OCTETS):
+        raise InvalidResponse(f"control character in the response header {name!r}: {value!r}")
+    return b"%b: %b\r\n" % (name, value)
 
 
 def _status_line(status: int) -> bytes:
@@ -311,8 +417,8 @@ def _length_line(length: int) -> bytes:
     return _LENGTH_LINES[length] if length < _LENGTHS_READY else b"content-length: %d\r\n" % length
 
 
-def _left_after(left: int, body: bytes, last: bool) -> int:
-    left -= len(body)
+def _left_after(left: int, size: int, last: bool) -> int:
+    left -= size
     if left < 0:
         raise InvalidResponse(f"the response body is {-left} bytes longer than its Content-Length")
     if left and last:

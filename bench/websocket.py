@@ -1,0 +1,119 @@
+"""`python -m bench.websocket`: what an echoed WebSocket message costs each server, and print a table.
+
+The server runs on one CPU and the load, a program in C that is compiled for this, on another. Each connection waits for
+the echo of its message before it sends the next one. Servers are measured in turns; ratios are medians over the rounds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from bench.measure import paired_ratio, running
+from bench.servers import SERVERS
+
+_SOURCE = Path(__file__).parent / "websocket_load.c"
+_APP = "bench.apps:echo"
+
+
+@dataclass(frozen=True, slots=True)
+class Echoes:
+    """One measurement. per_cpu_s: messages for each second of the server's processor time, user and system."""
+
+    per_s: float
+    per_cpu_s: float
+    mean_us: float
+    p99_us: float
+    errors: int
+
+
+def main() -> int:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(prog="python -m bench.websocket", description=(__doc__ or "").split("\n\n", 1)[1])
+    parser.add_argument("--servers", nargs="+", choices=list(SERVERS), default=["fastserve", "uvicorn", "granian"])
+    parser.add_argument("--sizes", nargs="+", type=int, default=[32, 64 * 1024], help="of the messages, in bytes")
+    parser.add_argument("--connections", type=int, default=64)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=2.0, help="of each measurement")
+    options = parser.parse_args()
+    if shutil.which("cc") is None:
+        print("there is no C compiler for the load", file=sys.stderr)
+        return 1
+    cpus = sorted(os.sched_getaffinity(0))
+    server_cpu, load_cpu = (cpus[0], cpus[1]) if len(cpus) > 1 else (None, None)
+    print(f"{options.connections} connections, {options.rounds} rounds, CPython {platform.python_version()}\n")
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+        load = compile_load(Path(folder))
+        started = {name: stack.enter_context(running(SERVERS[name], _APP, server_cpu)) for name in options.servers}
+        for size in options.sizes:
+            samples: dict[str, list[Echoes]] = {name: [] for name in started}
+            for _ in range(options.rounds):
+                for name, (process, port) in started.items():
+                    command = [str(load), str(port), "/", str(options.connections), str(size), str(options.seconds)]
+                    samples[name].append(measure(process, command, load_cpu))
+            print(table(size, samples))
+    return 0
+
+
+def compile_load(folder: Path) -> Path:
+    """Return the program that puts load on a server."""
+    program = folder / "websocket_load"
+    subprocess.run(["cc", "-O2", "-o", str(program), str(_SOURCE)], check=True)
+    return program
+
+
+def measure(process: psutil.Process, command: list[str], cpu: int | None) -> Echoes:
+    """Put load on a server from another CPU, and return what was measured."""
+    if cpu is not None:
+        command = ["taskset", "--cpu-list", str(cpu), *command]
+    before = _cpu_s(process)
+    seen = json.loads(subprocess.run([*command, "text"], check=True, capture_output=True, text=True).stdout)
+    used_s = _cpu_s(process) - before
+    return Echoes(
+        per_s=seen["messages"] / seen["seconds"],
+        per_cpu_s=seen["messages"] / used_s,
+        mean_us=seen["mean_us"],
+        p99_us=seen["p99_us"],
+        errors=seen["errors"],
+    )
+
+
+def _cpu_s(process: psutil.Process) -> float:
+    times = [each.cpu_times() for each in (process, *process.children(recursive=True))]
+    return float(sum(time.user + time.system for time in times))
+
+
+def table(size: int, samples: dict[str, list[Echoes]]) -> str:
+    """Return the medians as a Markdown table; the last column compares each server with the first one."""
+    first = next(iter(samples))
+    lines = [
+        f"| {size} bytes | messages/s | messages per CPU second | mean ms | p99 ms | errors | {first}: per CPU s |",
+        "|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    for name, of_one in samples.items():
+        per_s, per_cpu_s, mean_us, p99_us, errors = (
+            statistics.median(getattr(each, figure) for each in of_one)
+            for figure in ("per_s", "per_cpu_s", "mean_us", "p99_us", "errors")
+        )
+        more = 1 / paired_ratio(samples[first], of_one, "per_cpu_s")
+        lines.append(
+            f"| {name} | {per_s:,.0f} | {per_cpu_s:,.0f} | {mean_us / 1000:.1f} | {p99_us / 1000:.1f} | {errors:.0f} "
+            f"| {more:.2f}x |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
