@@ -203,7 +203,7 @@ def frozen(message: Mapping[str, Any]) -> object:
 
 
 async def _settled(request: Request) -> None:
-    """Let what follows from the end of a request happen: generators that were left are closed when collected."""
+    """Let what follows from the end of a request happen: generators that were left close when they are collected."""
     if request.end is End.LEAVES or request.breaks_after is not None or not request.is_whole:
         gc.collect()
         await asyncio.sleep(0)
@@ -300,4 +300,9 @@ def outcomes(
         trace = Trace()
         return await drive(accelerator(build(trace)), requests, trace, lifespan=lifespan)
 
-    return asyncio.run(run())
+    gc.collect()
+    gc.freeze()  # so that the collections between requests look at nothing older
+    try:
+        return asyncio.run(run())
+    finally:
+        gc.unfreeze()

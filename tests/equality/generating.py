@@ -459,7 +459,6 @@ class Operation:
             {"state": None},
             {"extensions": {"http.response.debug": {}, "http.response.pathsend": {}, "http.response.trailers": {}}},
             {"headers": []},
-            {"headers": ((b"host", b"example.org"), *valid.headers)},
             {"headers": [[b"host", b"example.org"], *map(list, valid.headers)]},
             {"foreign": {"key": "value"}},
         ]

@@ -66,21 +66,22 @@ def asked(build: Build, further: Sequence[Request], most: int = MOST) -> list[Re
     return [*chosen, *further] if len(further) < most else [*chosen, *further[:: -(-len(further) // most)]]
 
 
-def difference(name: str, *, lifespan: bool, most: int = MOST) -> str:
-    """Return what differs between an application and itself accelerated; nothing if it is equal."""
+def compare(name: str, *, lifespan: bool, most: int = MOST) -> None:
+    """Fail with what differs between an application and itself accelerated."""
     build, further = BUILDS[name]
     differing = found(build, fastserve.accelerate, asked(build, further, most), lifespan=lifespan)
-    return report(differing) if differing else ""
+    if differing:
+        pytest.fail(report(differing), pytrace=False)
 
 
 @pytest.mark.parametrize("name", BUILDS)
 def test_an_application_behaves_the_same_accelerated(name: str) -> None:
-    assert not difference(name, lifespan=True)
+    compare(name, lifespan=True)
 
 
 @pytest.mark.parametrize("name", BUILDS)
 def test_an_application_without_lifespan_behaves_the_same_accelerated(name: str) -> None:
-    assert not difference(name, lifespan=False, most=MOST // 3)
+    compare(name, lifespan=False, most=MOST // 3)
 
 
 LEFT_ALONE = {"https"}

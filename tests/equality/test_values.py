@@ -19,7 +19,7 @@ from tests.equality.comparing import differences
 from tests.equality.driving import Build, Request, Trace, request_outcome
 
 settings.register_profile("equality", max_examples=50, derandomize=True, deadline=None, database=None)
-settings.register_profile("equality-long", max_examples=20_000, deadline=None, database=None)
+settings.register_profile("equality-long", max_examples=2_000, deadline=None, database=None)
 PROFILE = settings.get_profile("equality-long" if os.environ.get("EQUALITY_ALL") else "equality")
 
 JSON = ((b"content-type", b"application/json"),)

@@ -106,12 +106,12 @@ def build(trace: Trace) -> Starlette:
 
 
 def bare(trace: Trace) -> Starlette:
-    """Build one in debug mode, with nothing else but a route."""
+    """Build one with nothing else but a route, which fails without a query."""
 
     async def home(request: Request) -> Response:
         return PlainTextResponse(str(1 / len(request.query_params)))
 
-    return Starlette(routes=[Route("/", home)], debug=True)
+    return Starlette(routes=[Route("/", home)])
 
 
 _PATHS = (

@@ -364,13 +364,6 @@ def late(trace: Trace) -> FastAPI:
 
         app.router.routes.insert(0, APIRoute("/plain", before))
 
-    @app.post("/last")
-    async def last() -> None:
-        async def before() -> str:
-            return "before all others in the end"
-
-        app.router.routes.insert(0, APIRoute("/plain", before))
-
     @app.post("/remove")
     async def remove() -> None:
         app.router.routes[:] = [each for each in app.router.routes if getattr(each, "path", "") != "/sync/{number}"]
@@ -392,8 +385,7 @@ def _late() -> list[Asked]:
     made = [*asked, *asked]
     for step in ("/add", "/shadow", "/remove", "/handler"):
         made += [Asked(label=step, method="POST", path=step), *asked]
-    again = [Asked(label="/add again", method="POST", path="/add") for _ in range(60)]  # more often than plans are made
-    return [*made, *again, Asked(label="/last", method="POST", path="/last"), *asked]
+    return made
 
 
 def _everywhere() -> list[Asked]:
