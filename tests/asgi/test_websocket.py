@@ -449,7 +449,7 @@ async def test_an_application_that_ends_has_the_websocket_closed(end: Any, paylo
     end(socket.call)
     await turns()
     assert socket.frames() == [(0x88, payload)]
-    assert not socket.peer.transport.is_closed
+    assert socket.peer.phase == "SWITCHED"
     socket.peer.send(text("ignored") + frame(PING) + close(1000))
     await turns()
     assert socket.frames() == []
@@ -478,7 +478,7 @@ async def test_a_client_that_does_not_answer_a_close_frame_is_cut_off() -> None:
     socket = await opened()
     await socket.call.send({"type": "websocket.close"})
     await socket.rig.pass_time(9.5)
-    assert not socket.peer.transport.is_closed
+    assert socket.peer.phase == "SWITCHED"
     await socket.rig.pass_time(1)
     assert socket.peer.transport.is_closed
     assert await socket.receive() == disconnect(1006)
