@@ -52,7 +52,7 @@ class Accelerated:
             plan = self._plan
             if plan is None or plan.is_stale():
                 plan = self._renew()
-            answer = plan.answer(scope, receive, send)
+            answer = plan.answer(scope, receive, send) if plan is not None else None
             if answer is not None:
                 await answer
                 return
@@ -79,11 +79,11 @@ class Accelerated:
 
         return planning
 
-    def _renew(self) -> Plan:
-        plan = self._plan
-        if plan is not None:
+    def _renew(self) -> Plan | None:
+        """Return a plan for the application as it is now; None when it has changed too often."""
+        if self._plan is not None:
             if not self._plans_left:
-                return plan
+                return None
             self._plans_left -= 1
         self._plan = renewed = self._make()
         accelerated = sum(report.accelerated for report in renewed.reports)

@@ -23,15 +23,17 @@ cdef class Connection(Stream):
     cdef double _linger_until, _unsent_until
 
     cpdef connection_made(self, object transport)
-    @cython.locals(left=double)
+    @cython.locals(left=double, exchange=Answering)
     cpdef data_received(self, object data)
+    @cython.locals(exchange=Answering)
     cpdef bint eof_received(self) except -1
+    @cython.locals(exchange=Answering)
     cpdef connection_lost(self, object exc)
     cpdef pause_writing(self)
     cpdef resume_writing(self)
     cdef _wake(self)
     cpdef _pump(self)
-    @cython.locals(exchange=Answering, head=RequestHead, body=BodyData)
+    @cython.locals(opened=Answering, exchange=Answering)
     cdef _take(self, object event)
     cdef _discard(self, BodyData event)
     cdef _next_request(self)
@@ -47,9 +49,10 @@ cdef class Connection(Stream):
     @cython.locals(parts=list)
     cpdef send_body(self, bytes body, bint last)
     cdef _write_all(self, list parts)
+    @cython.locals(exchange=Answering)
     cpdef bytes switch(self, object fields)
     cpdef send_bytes(self, list parts)
-    @cython.locals(wait_s=double)
+    @cython.locals(wait_s=double, exchange=Answering)
     cpdef expect(self)
     @cython.locals(wire=Http1)
     cdef bint _must_close(self, bint last) except -1

@@ -50,7 +50,11 @@ _RECEIVING, _SERVING, _DISCARDING, _WAITING, _SWITCHED, _LINGERING, _CLOSED = Ph
 
 
 class Connection(Stream):
-    """One accepted connection, and the stream of the exchange that it carries at the time."""
+    """One accepted connection, and the stream of the exchange that it carries at the time.
+
+    What an exchange is told may be its end, which lets go of it. A method that tells it something therefore keeps a
+    reference of its own: where both are compiled, a call does not.
+    """
 
     __slots__ = (
         "_awaits_continue",
@@ -110,10 +114,11 @@ class Connection(Stream):
             self._wire.receive_data(data)
             self._pump()
         elif self._phase == _SWITCHED:
-            assert self._exchange is not None
-            self._exchange.receive_bytes(data)
+            exchange = self._exchange
+            assert exchange is not None
+            exchange.receive_bytes(data)
             if self._phase == _SWITCHED:
-                self._watch_reading(self._exchange.unread_bytes)
+                self._watch_reading(exchange.unread_bytes)
         elif self._phase == _LINGERING:
             left = self._linger_until - self._state.deadlines.now
             self._state.deadlines.set(self, min(_LINGER_S, left))
@@ -122,8 +127,9 @@ class Connection(Stream):
         """Take note that the peer has sent its last byte, and tell whether to keep the transport for writing."""
         self._wire.receive_eof()
         self._pump()
-        if self._exchange is not None:
-            self._exchange.peer_closed()
+        exchange = self._exchange
+        if exchange is not None:
+            exchange.peer_closed()
         if self._phase == _WAITING and not self.is_writable:
             return self._wire.count_unread() > 0  # Requests that wait until the client has taken what it has coming.
         return self._phase == _SERVING
@@ -132,9 +138,9 @@ class Connection(Stream):
         """Take note that the transport is closed."""
         self._phase = _CLOSED
         self._state.remove(self)
-        if self._exchange is not None:
-            self._exchange.connection_lost()
-            self._exchange = None
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            exchange.connection_lost()
         self._wake()
 
     def pause_writing(self) -> None:
@@ -186,17 +192,19 @@ class Connection(Stream):
         if isinstance(event, RequestHead):
             self._phase = _SERVING
             self._awaits_continue = event.expects_continue
-            self._exchange = exchange = self._state.open_exchange(event, self)
+            opened = self._exchange = self._state.open_exchange(event, self)
             if self._wire.is_ended and not event.has_body:
-                exchange.peer_closed()
-            exchange.start()
-        elif self._exchange is None:
+                opened.peer_closed()
+            opened.start()
+            return
+        exchange = self._exchange
+        if exchange is None:
             self._discard(event)
         else:
             self._awaits_continue = False
-            self._exchange.receive_body(event.data, event.is_last)
+            exchange.receive_body(event.data, event.is_last)
             if event.is_last and self._wire.is_ended:
-                self._exchange.peer_closed()
+                exchange.peer_closed()
 
     def _discard(self, event: BodyData) -> None:
         self._discarded += len(event.data)
@@ -317,12 +325,13 @@ class Connection(Stream):
 
     def switch(self, fields: Iterable[Field]) -> bytes:
         """See Stream."""
-        assert self._exchange is not None
+        exchange = self._exchange
+        assert exchange is not None
         self._transport.write(self._response.encode_switch(fields))
         self._phase = _SWITCHED
         self._head_is_sent = True
         if self._state.is_draining:
-            self._exchange.drain()
+            exchange.drain()
         return self._wire.take_unread()
 
     def send_bytes(self, parts: list[bytes]) -> None:
@@ -343,8 +352,9 @@ class Connection(Stream):
     def expect(self) -> None:
         """See Stream."""
         if self._phase == _SWITCHED and self.is_writable:
-            assert self._exchange is not None
-            wait_s = self._exchange.tick(self._state.deadlines.now)
+            exchange = self._exchange
+            assert exchange is not None
+            wait_s = exchange.tick(self._state.deadlines.now)
             if self._phase == _SWITCHED:
                 self._state.deadlines.set(self, wait_s)
 
@@ -441,8 +451,9 @@ class Connection(Stream):
             self._state.deadlines.set(self, idle_s)
         elif self._phase == _RECEIVING and cuts_heads:
             self._close()
-        elif self._exchange is not None:
-            self._exchange.drain()
+        exchange = self._exchange
+        if exchange is not None:
+            exchange.drain()
 
     def retire(self) -> None:
         """Close after the next response. A connection without a request stays as long as it may without one."""

@@ -22,7 +22,6 @@ def compare(build: Build, *asked: Asked) -> None:
         pytest.fail(report(differing), pytrace=False)
 
 
-@pytest.mark.xfail(reason="KNOWN DIFFERENCE: the scope's `headers` stay a tuple, where Starlette makes a list of them")
 def test_header_fields_given_as_a_tuple_are_a_list_afterwards() -> None:
     compare(wiring.build, Asked(label="plain", path="/plain", scope={"headers": ((b"host", b"example.org"),)}))
 
@@ -38,9 +37,6 @@ def test_the_error_page_of_debug_mode_is_the_same() -> None:
     compare(build, Asked(label="fail"))
 
 
-@pytest.mark.xfail(
-    reason="KNOWN DIFFERENCE: after fifty plans the last one answers, though the routes have changed since"
-)
 def test_an_application_that_never_stops_changing_is_answered_by_its_latest_routes() -> None:
     changes = [Asked(label="add", method="POST", path="/add") for _ in range(60)]
     last = Asked(label="shadow", method="POST", path="/shadow")

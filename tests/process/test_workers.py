@@ -110,7 +110,7 @@ def test_new_connections_go_to_the_workers_that_there_are(start: Start, folder: 
     with contextlib.ExitStack() as stack:
         clients = [stack.enter_context(RawClient(server.address)) for _ in range(20)]
         for client in clients:
-            client.sock.settimeout(0.5)
+            client.sock.settimeout(5)
             assert client.get("/").answer().status == 200
 
 
@@ -214,7 +214,7 @@ def test_auto_counts_only_the_cpus_that_are_allowed(start: Start) -> None:
         server = start(SERVED, "--port", "0", "--workers", "auto")
     finally:
         os.sched_setaffinity(0, before)
-    server.wait_log("Application startup complete.")
+    server.wait_ready()
     assert len(server.workers) == 1
     with new_client(server) as client:
         assert client.get("/").status_code == 200
