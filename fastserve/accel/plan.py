@@ -152,6 +152,8 @@ def _off(adapter: Adapter, stack: Stack) -> str | None:
     reason = adapter.off()
     if reason is not None:
         return reason
+    if adapter.app.debug:
+        return "debug is on, and tracebacks are shown to clients"
     if stack.exceptions is None:
         return "its middleware hides the framework's own"
     if not adapter.leads_to_router(stack.exceptions):
