@@ -41,6 +41,12 @@ class FusedExceptions(ExceptionMiddleware):
 
     answer: Callable[[Scope, Receive, Send], Awaitable[None] | None] | None = None
 
+    def take_over(self, answer: Callable[[Scope, Receive, Send], Awaitable[None] | None] | None) -> None:
+        """Answer requests by this from now on; None makes this the framework's own layer again."""
+        layer: Any = self
+        layer.answer = answer
+        layer.__class__ = FusedExceptions if answer is not None else ExceptionMiddleware
+
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer a request (ASGI application)."""
         if self.answer is not None and scope["type"] == "http":

@@ -55,7 +55,7 @@ class Plan:
         self._guards_outside = self.off is None and self._stack.server_errors is not None
         self._sets_root_path = adapter.sets_root_path
         if exceptions is not None:
-            exceptions.answer = self.answer_inside if self.off is None else None
+            FusedExceptions.take_over(exceptions, self.answer_inside if self.off is None else None)
 
     def is_stale(self) -> bool:
         """Tell whether the application has been changed, so that a new plan may be better."""
@@ -152,6 +152,8 @@ def _off(adapter: Adapter, stack: Stack) -> str | None:
     reason = adapter.off()
     if reason is not None:
         return reason
+    if adapter.app.debug:
+        return "debug is on, and tracebacks are shown to clients"
     if stack.exceptions is None:
         return "its middleware hides the framework's own"
     if not adapter.leads_to_router(stack.exceptions):
