@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from .proxies import free_port
 from .running import SERVED, Gate, RawClient, RunningServer, Start, is_alive, new_client, wait_until
 
 TWO_WORKERS = (SERVED, "--port", "0", "--workers", "2")
@@ -125,10 +126,12 @@ def test_workers_end_soon_after_their_parent_was_killed(start: Start, folder: Pa
     )
     with contextlib.ExitStack() as stack:
         if state == "starting":
-            server = start("slow:app", "--port", "0", "--workers", "2")
+            address = ("127.0.0.1", free_port())
+            server = start("slow:app", "--port", str(address[1]), "--workers", "2")
             wait_until((folder / "starting").exists)
         else:
             server = start(*TWO_WORKERS).wait_ready()
+            address = server.address
         if state == "busy":
             stack.enter_context(RawClient(server.address)).get("/gate?held")
             Gate(folder, "held").wait_reached()
@@ -139,12 +142,12 @@ def test_workers_end_soon_after_their_parent_was_killed(start: Start, folder: Pa
         killed_at = time.monotonic()
         wait_until(lambda: not any(is_alive(worker) for worker in workers))
         assert time.monotonic() - killed_at < 4
-        wait_until(lambda: is_refused(server))
+        wait_until(lambda: is_refused(address))
 
 
-def is_refused(server: RunningServer) -> bool:
+def is_refused(address: tuple[str, int]) -> bool:
     try:
-        RawClient(server.address).close()
+        RawClient(address).close()
     except ConnectionRefusedError:
         return True
     return False
