@@ -2,6 +2,7 @@
 # make test    set everything up and run all tests
 #
 # Both need Python 3.11 or newer. PYTHON=python3.13 chooses one; everything goes into a virtual environment, VENV.
+# TESTS=tests/wire, or other arguments for pytest, has it run a part of the tests.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -15,7 +16,7 @@ BIN := $(VENV)/bin
 .PHONY: serve test check lint format docs fuzz bench bench-quick equality clean help
 
 help:
-	@sed -n 's/^# \?//p' $(firstword $(MAKEFILE_LIST)) | sed -n '1,4p'
+	@sed -n 's/^# \?//p' $(firstword $(MAKEFILE_LIST)) | sed -n '1,5p'
 	@echo 'make lint    format check, linter, types'
 	@echo 'make check   lint and test'
 	@echo 'make format  format the code'
@@ -30,7 +31,7 @@ serve: $(VENV)/demo
 	$(BIN)/fastserve demo --workers auto --port $(PORT)
 
 test: $(VENV)/development
-	$(BIN)/python -m pytest --numprocesses auto
+	$(BIN)/python -m pytest --numprocesses auto $(TESTS)
 
 lint: $(VENV)/development
 	$(BIN)/ruff format --check .
