@@ -77,12 +77,13 @@ def running(server: Server, app: str, cpu: int | None, mode: Mode = Mode.QUIET) 
                 raise RuntimeError(f"{error}:\n{log.read().decode(errors='replace')[-2000:]}") from None
             yield Running(server, process, port, cpu)
         finally:
+            workers = process.children(recursive=True)
             process.terminate()
-            try:
-                process.wait(10)
-            except psutil.TimeoutExpired:
-                process.kill()
-                process.wait()
+            psutil.wait_procs([process, *workers], timeout=10)
+            for each in (process, *workers):  # Some leave workers behind that still have connections.
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    each.kill()
+            process.wait()
 
 
 def _on(cpu: int | None) -> list[str]:

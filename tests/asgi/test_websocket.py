@@ -566,3 +566,22 @@ async def test_there_are_no_pings_without_an_interval() -> None:
     socket = await opened(ws_ping_interval=0)
     await socket.rig.pass_time(100)
     assert socket.frames() == []
+
+
+async def test_a_session_may_end_while_nobody_but_its_connection_knows_it() -> None:
+    """Compiled, a connection that lets go of what it is calling would crash the process."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send(ACCEPT)
+
+    rig = Rig(app)
+    for _ in range(50):
+        peer = rig.connect()
+        peer.send(request("/ws", *UPGRADE))
+        await turns()
+        assert frames(peer.take().partition(b"\r\n\r\n")[2]) == [(0x88, b"\x03\xe8")]
+        assert not rig.application.running
+        peer.send(close(1000))
+        await turns()
+        assert peer.transport.is_closed
