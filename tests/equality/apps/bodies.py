@@ -5,10 +5,11 @@ import decimal
 import enum
 import uuid
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, TypedDict
+from typing import Annotated, Any, Literal
 
 from fastapi import Body, FastAPI, Query, Request
 from pydantic import BaseModel, ConfigDict, Field, RootModel, field_validator, model_validator
+from typing_extensions import TypedDict
 
 from tests.equality.driving import Trace
 
