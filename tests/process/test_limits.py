@@ -129,9 +129,7 @@ def test_one_request_more_than_the_limit_is_answered_with_503(start: Start, work
         gate.wait_reached()
         statuses = set()
         refused = None
-        for number in range(
-            1000
-        ):  # with two workers, some reach the one that is free, as soon as it is known to be there
+        for number in range(1000):  # with two workers, some reach the free one, once it is known
             answer = stack.enter_context(RawClient(server.address)).get("/").answer()
             statuses.add(answer.status)
             if answer.status == 503:
