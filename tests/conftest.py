@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import logging
 import os
+import signal
 from collections.abc import Callable, Iterator
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
@@ -33,6 +34,16 @@ settings.load_profile("untimed")
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    """Refuse to run what is not to be tested (see `_check_build`), and hear of SIGINT in the background too.
+
+    A shell starts what runs in its background with SIGINT ignored, which the programs that tests start would inherit.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    _check_build()
+
+
+def _check_build() -> None:
     """Refuse to run with a compiled module that is older than its source, or without one that must be there."""
     is_pure = os.environ.get("FASTSERVE_PURE", "") not in ("", "0")
     outdated = [path.name for path in _PACKAGE.rglob(f"*{EXTENSION_SUFFIXES[0]}") if _is_outdated(path)]
