@@ -25,7 +25,8 @@ from gunicorn.arbiter import Arbiter
 from gunicorn.glogging import Logger
 from gunicorn.workers.base import Worker
 
-from fastserve.asgi.types import Answered, ASGIApp, Receive, Scope, Send
+from fastserve.asgi.answered import Answered
+from fastserve.asgi.types import ASGIApp, Receive, Scope, Send
 from fastserve.config import as_option
 from fastserve.errors import CertificateError, SettingsError
 from fastserve.logs import phrase

@@ -6,10 +6,11 @@ import asyncio
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from fastserve.asgi.answered import Answered
 from fastserve.asgi.application import Application
 from fastserve.asgi.scope import ScopeBuilder
 from fastserve.asgi.sessions import Sessions
-from fastserve.asgi.types import Answered, ASGIApp, Message, Receive, Scope, Send
+from fastserve.asgi.types import ASGIApp, Message, Receive, Scope, Send
 from fastserve.errors import ProtocolViolation
 from fastserve.net.connection import Connection
 from fastserve.net.deadlines import TICK_S, Deadlines

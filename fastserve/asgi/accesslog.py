@@ -19,7 +19,7 @@ from typing import Any, TextIO, TypeAlias
 import orjson
 
 from fastserve.addresses import describe_client
-from fastserve.asgi.types import Answered
+from fastserve.asgi.answered import Answered
 from fastserve.logs import AccessFormatter, is_direct, parse_access_format, phrase
 from fastserve.settings import LogSettings
 

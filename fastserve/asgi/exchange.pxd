@@ -1,7 +1,8 @@
 cimport cython
 
+from fastserve.asgi.answered cimport Answered
 from fastserve.asgi.awaitables cimport Received
-from fastserve.net.stream cimport Answering, Stream
+from fastserve.net.stream cimport Stream
 from fastserve.wire.events cimport RequestHead
 
 cdef object _SENT
@@ -15,9 +16,7 @@ cdef class Caller:
     cpdef response_sent(self, Exchange exchange)
 
 
-cdef class Exchange(Answering):
-    cdef readonly RequestHead head
-    cdef public object scope
+cdef class Exchange(Answered):
     cdef Stream _stream
     cdef Caller _caller
     cdef object _changed
@@ -26,10 +25,6 @@ cdef class Exchange(Answering):
     cdef list _trailers
     cdef readonly bint peer_is_gone
     cdef int _writing
-    cdef public int status
-    cdef public object fields
-    cdef public unsigned long long sent_bytes
-    cdef public double started_at
 
     cpdef begin(self, RequestHead head, object scope, Stream stream, Caller caller)
     cpdef bint is_done(self) except -1

@@ -25,12 +25,13 @@ from collections.abc import Awaitable, Coroutine, Iterable
 from time import perf_counter
 from typing import Any
 
+from fastserve.asgi.answered import Answered
 from fastserve.asgi.awaitables import SENT, Received
 from fastserve.asgi.files import send_open_file, send_path
 from fastserve.asgi.types import Message, Scope
 from fastserve.asgi.waiting import wait_message
 from fastserve.errors import ClientDisconnected, InvalidMessage
-from fastserve.net.stream import Answering, Stream
+from fastserve.net.stream import Stream
 from fastserve.wire.events import Field, RequestHead
 
 # Names of this module are found faster than imported ones, where both are compiled.
@@ -70,12 +71,10 @@ class Caller:
         raise NotImplementedError
 
 
-class Exchange(Answering):
-    """See net.stream.Answering; and `receive` and `send` for the application.
+class Exchange(Answered):
+    """See Answered and net.stream.Answering; and `receive` and `send` for the application.
 
-    head: of the request. scope: for the application, which may change it. status: of the response, 0 before there is
-    one. fields: of the response, as the application gave them. sent_bytes: of its body, likewise. started_at: of the
-    performance counter, in seconds. peer_is_gone: the client sends nothing more, and is most likely not reading either.
+    peer_is_gone: the client sends nothing more, and is most likely not reading either.
     """
 
     __slots__ = (
@@ -89,13 +88,7 @@ class Exchange(Answering):
         "_stream",
         "_trailers",
         "_writing",
-        "fields",
-        "head",
         "peer_is_gone",
-        "scope",
-        "sent_bytes",
-        "started_at",
-        "status",
     )
 
     def __init__(self, head: RequestHead, scope: Scope, stream: Stream, caller: Caller) -> None:

@@ -1,5 +1,7 @@
 cimport cython
 
+from fastserve.asgi.answered cimport Answered
+
 cdef double _FIRST_BUCKET_US
 cdef Py_ssize_t _LAST_BUCKET
 
@@ -9,4 +11,4 @@ cdef class Metrics:
     cdef readonly list status, latency
 
     @cython.locals(now=double, took_us=double, bound_us=double, bucket=Py_ssize_t)
-    cpdef count(self, object exchange)
+    cpdef count(self, Answered exchange)

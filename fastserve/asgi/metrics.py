@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from time import perf_counter
 
-from fastserve.asgi.types import Answered
+from fastserve.asgi.answered import Answered
 
 LATENCY_BUCKETS = 24
 """Bucket i of the histogram counts requests that took less than 2**i * 64 microseconds; the last one, all others."""

@@ -1,7 +1,8 @@
 cimport cython
 
+from fastserve.asgi.answered cimport Answered
 from fastserve.asgi.arrival cimport Arrival
-from fastserve.net.stream cimport Answering, Stream
+from fastserve.net.stream cimport Stream
 from fastserve.wire.events cimport RequestHead
 from fastserve.wire.ws.frames cimport encode_pong
 from fastserve.wire.ws.reader cimport Reader
@@ -16,9 +17,7 @@ cdef class SessionCaller:
     cpdef answered(self, Session session)
 
 
-cdef class Session(Answering):
-    cdef readonly RequestHead head
-    cdef public object scope
+cdef class Session(Answered):
     cdef object _handshake
     cdef Stream _stream
     cdef SessionCaller _caller
@@ -33,7 +32,6 @@ cdef class Session(Answering):
     cdef bint _connect_is_taken, _connection_is_lost, _is_leaving, _has_heard
     cdef readonly bint peer_is_gone
     cdef double _ping_at, _pong_until, _close_until
-    cdef public object status, fields, sent_bytes, started_at
 
     cpdef bint is_done(self) except -1
     cpdef bint is_answered(self) except -1

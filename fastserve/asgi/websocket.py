@@ -24,12 +24,13 @@ from collections.abc import Awaitable, Coroutine, Iterable
 from time import perf_counter
 from typing import Any
 
+from fastserve.asgi.answered import Answered
 from fastserve.asgi.arrival import Arrival
 from fastserve.asgi.awaitables import SENT
 from fastserve.asgi.types import Message, Scope
 from fastserve.asgi.waiting import receive_message
 from fastserve.errors import ClientDisconnected, InvalidMessage, InvalidResponse, WebSocketViolation
-from fastserve.net.stream import Answering, Stream
+from fastserve.net.stream import Stream
 from fastserve.settings import WebSocketSettings
 from fastserve.wire.events import Field, RequestHead
 from fastserve.wire.ws.deflate import Deflater, Inflater
@@ -91,12 +92,10 @@ class SessionCaller:
         raise NotImplementedError
 
 
-class Session(Answering):
-    """See net.stream.Answering; and `receive` and `send` for the application.
+class Session(Answered):
+    """See Answered and net.stream.Answering; and `receive` and `send` for the application.
 
-    head: of the request. scope: for the application, which may change it. status: of the response, 0 before there is
-    one. fields: of the response, as the application gave them. sent_bytes: of messages, before compression. started_at:
-    of the performance counter, in seconds. peer_is_gone: the client sends nothing more.
+    peer_is_gone: the client sends nothing more.
 
     max_unread: from how many bytes on that the application has not taken no further messages are read.
     """
@@ -125,13 +124,7 @@ class Session(Answering):
         "_stream",
         "_violation",
         "_writer",
-        "fields",
-        "head",
         "peer_is_gone",
-        "scope",
-        "sent_bytes",
-        "started_at",
-        "status",
     )
 
     def __init__(

@@ -16,13 +16,14 @@ from typing import Any
 from fastserve.accel import accelerate
 from fastserve.addresses import AllowList, describe_client, socket_authority
 from fastserve.asgi.accesslog import open_access_log
+from fastserve.asgi.answered import Answered
 from fastserve.asgi.application import Application
 from fastserve.asgi.calling import too_busy
 from fastserve.asgi.forwarded import ForwardedFields
 from fastserve.asgi.metrics import Metrics
 from fastserve.asgi.scope import ScopeBuilder
 from fastserve.asgi.sessions import Sessions
-from fastserve.asgi.types import Answered, ASGIApp
+from fastserve.asgi.types import ASGIApp
 from fastserve.errors import BindError, ProtocolViolation
 from fastserve.logs import adopt_uvicorn_loggers
 from fastserve.net.ageing import Ages

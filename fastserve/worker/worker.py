@@ -12,7 +12,8 @@ from functools import partial
 from socket import socket
 from types import FrameType
 
-from fastserve.asgi.types import Answered, ASGIApp
+from fastserve.asgi.answered import Answered
+from fastserve.asgi.types import ASGIApp
 from fastserve.errors import AccelerationError, AppLoadError, BindError, LifespanError, StartupError
 from fastserve.logs import reopen_log_files
 from fastserve.net.certificates import Certificates

@@ -1,0 +1,27 @@
+"""What an exchange and a WebSocket session have in common for those who only observe them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from fastserve.asgi.types import Scope
+from fastserve.net.stream import Answering
+from fastserve.wire.events import Field, RequestHead
+
+
+class Answered(Answering):
+    """A request that was answered, or never will be: an Exchange, or a Session. Both derive from it.
+
+    head: of the request. scope: for the application, which may change it. status: of the response, 0 before there is
+    one. fields: of the response, as the application gave them. sent_bytes: of its body; of messages before compression,
+    in a WebSocket. started_at: of the performance counter, in seconds.
+    """
+
+    __slots__ = ("fields", "head", "scope", "sent_bytes", "started_at", "status")
+
+    head: RequestHead
+    scope: Scope
+    status: int
+    fields: Iterable[Field]
+    sent_bytes: int
+    started_at: float
