@@ -543,7 +543,8 @@ class Master:
             faulthandler.register(signal.SIGUSR2, all_threads=True)
         owner = Parent(channel, self._pid)
         # Those that the worker catches stay blocked until it does; the others are the parent's, and do nothing here.
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, set(self._handle_signal) - {*owner.signals, signal.SIGUSR1})
+        not_for_workers = set(self._handle_signal) - {*owner.signals, signal.SIGUSR1}
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, not_for_workers)
         _end_with_parent()
         _set_title(f"fastserve:w{slot}")
         cpu = self._plan.cpu(slot)
@@ -568,6 +569,9 @@ class Master:
             )
         finally:
             channel.close()
+            # The interpreter takes its handlers away when it ends, and then a late Ctrl-C would look like a crash.
+            for number in not_for_workers:
+                signal.signal(number, signal.SIG_IGN)
 
 
 def _fleet_times(settings: Settings) -> FleetTimes:

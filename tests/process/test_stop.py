@@ -39,6 +39,20 @@ def ended(folder: Path, workers: str) -> bool:
     return len(started) == int(workers) and sorted(started) == sorted(stopped)
 
 
+# An application whose modules send SIGINT when the interpreter takes them away.
+LATE = '''
+import os, signal
+
+class Late:
+    def __del__(self, kill=os.kill, pid=os.getpid, number=signal.SIGINT):
+        kill(pid(), number)
+
+late = Late()
+
+async def app(scope, receive, send):
+    assert scope["type"] == "http"
+'''
+
 # The first signal.
 
 
@@ -92,6 +106,14 @@ def test_a_signal_to_all_processes_at_once_is_one_signal(start: Start, folder: P
         assert running.answer().body == b"through"
     assert server.wait_exit() == 0
     assert ended(folder, workers)
+
+
+def test_a_late_signal_does_not_make_a_crash_of_a_worker_that_is_ending(start: Start, folder: Path) -> None:
+    (folder / "late.py").write_text(LATE)
+    server = start("late:app", "--port", "0", "--workers", "2").wait_ready()
+    server.send_signal(signal.SIGTERM)
+    assert server.wait_exit() == 0
+    assert "died" not in server.log
 
 
 @WORKERS
