@@ -105,10 +105,12 @@ def test_new_connections_go_to_the_workers_that_there_are(start: Start, folder: 
     """Also when one worker cannot be replaced for a long time."""
     (folder / "crashing.py").write_text(CRASHING)
     server = start("crashing:app", "--port", "0", "--workers", "2").wait_ready()
-    (folder / "broken").touch()
-    os.kill(min(pids(server)), signal.SIGKILL)
-    server.wait_log("died: exit status 9")
     with contextlib.ExitStack() as stack:
+        # While no worker is ready, connections wait in any queue.
+        victim, _ = connect_to_both(server, stack)
+        (folder / "broken").touch()
+        os.kill(victim, signal.SIGKILL)
+        server.wait_log("died: exit status 9")
         clients = [stack.enter_context(RawClient(server.address)) for _ in range(20)]
         for client in clients:
             client.sock.settimeout(5)
