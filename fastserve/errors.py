@@ -36,7 +36,8 @@ class AppLoadError(StartupError):
     def explain(self) -> str:
         """See StartupError: with the traceback, if there is one."""
         trace = f"\n{self.trace.rstrip()}" if self.trace else ""
-        return f"Error loading ASGI app: {self}.{trace}"
+        end = "" if str(self).endswith("?") else "."
+        return f"Error loading ASGI app: {self}{end}{trace}"
 
 
 class BindError(StartupError):

@@ -274,7 +274,7 @@ def test_a_variable_that_only_looks_like_an_option_does_not_hinder(
         (["a:app", "--port", "x"], "Invalid value for '--port': 'x' is not a valid integer."),
         (["a:app", "--port", "65536"], "--port: 65536 is more than 65535"),
         (["a:app", "--port", "-1"], "--port: -1 is less than 0"),
-        (["a:app", "--workers", "many"], "Invalid value for '--workers': 'many' is not a valid integer."),
+        (["a:app", "--workers", "many"], "Invalid value for '--workers': 'many' is neither a number nor 'auto'."),
         (["a:app", "--workers", "0"], "--workers: 0 is less than 1"),
         (["a:app", "--timeout-keep-alive", "x"], "Invalid value for '--timeout-keep-alive': 'x' is not a valid float."),
         (["a:app", "--timeout-request-head", "0"], "--timeout-request-head: 0.0 is less than 0.1"),
@@ -313,7 +313,11 @@ def test_bad_options_are_one_line(argv: list[str], message: str, capsys: pytest.
     ("name", "value", "message"),
     [
         ("FASTSERVE_PORT", "x", "FASTSERVE_PORT: Invalid value for '--port': 'x' is not a valid integer."),
-        ("FASTSERVE_WORKERS", "x", "FASTSERVE_WORKERS: Invalid value for '--workers': 'x' is not a valid integer."),
+        (
+            "FASTSERVE_WORKERS",
+            "x",
+            "FASTSERVE_WORKERS: Invalid value for '--workers': 'x' is neither a number nor 'auto'.",
+        ),
         ("FASTSERVE_LOG_LEVEL", "x", "FASTSERVE_LOG_LEVEL: Invalid value for '--log-level': 'x' is not one of "),
         ("FASTSERVE_ACCESS_LOG", "x", "FASTSERVE_ACCESS_LOG: Invalid value for '--access-log"),
         (

@@ -33,9 +33,10 @@ def test_an_error_of_loading_has_a_trace_if_there_is_one() -> None:
         (errors.StartupError("x"), "x"),
         (errors.BindError("cannot listen"), "cannot listen"),
         (errors.AppLoadError("x"), "Error loading ASGI app: x."),
+        (errors.AppLoadError("x; is it y?"), "Error loading ASGI app: x; is it y?"),
         (errors.AppLoadError("x", "Traceback\n  y\n"), "Error loading ASGI app: x.\nTraceback\n  y"),
     ],
-    ids=["plain", "of a kind", "of loading", "with a trace"],
+    ids=["plain", "of a kind", "of loading", "with a question", "with a trace"],
 )
 def test_an_error_before_the_server_serves_can_be_logged(error: errors.StartupError, text: str) -> None:
     assert error.explain() == text

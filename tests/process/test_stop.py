@@ -40,7 +40,7 @@ def ended(folder: Path, workers: str) -> bool:
 
 
 # An application whose modules send SIGINT when the interpreter takes them away.
-LATE = '''
+LATE = """
 import os, signal
 
 class Late:
@@ -51,7 +51,7 @@ late = Late()
 
 async def app(scope, receive, send):
     assert scope["type"] == "http"
-'''
+"""
 
 # The first signal.
 
