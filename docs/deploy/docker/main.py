@@ -1,0 +1,11 @@
+"""An application: replace it with yours."""
+
+from fastapi import FastAPI
+
+app = FastAPI()
+
+
+@app.get("/")
+async def hello() -> dict[str, str]:
+    """Say hello."""
+    return {"message": "Hello, World!"}
