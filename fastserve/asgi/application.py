@@ -117,6 +117,7 @@ class Application(Caller):
 
     def start(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[Any]:
         """Run a call in a task of its own, which is returned. At its end it has to tell `ended`."""
+        before = self.running
         self.running += 1
         context = self._context.copy()
         if self._starts_eagerly:
@@ -124,7 +125,7 @@ class Application(Caller):
             task = _Task(coroutine, **self._task_options)
         else:
             task = self._loop.create_task(coroutine, context=context)
-        if not task.done():
+        if self.running > before and not task.done():  # The first is cheaper to ask, and mostly enough.
             self._tasks.add(task)
         return task
 

@@ -100,7 +100,7 @@ class Exchange(Answered):
         self.scope = scope
         self._stream = stream
         self._caller = caller
-        self._body: list[bytes] = []  # received, and not taken by the application
+        self._body: list[bytes] | None = None  # received, and not taken by the application
         self.unread_bytes = 0
         self._more_body = head.has_body
         self._body_is_taken = False
@@ -130,7 +130,10 @@ class Exchange(Answered):
 
     def receive_body(self, data: bytes, last: bool) -> None:
         """See Answering."""
-        self._body.append(data)
+        if self._body is None:
+            self._body = [data]
+        else:
+            self._body.append(data)
         self.unread_bytes += len(data)
         self._more_body = not last
         self._wake()
@@ -164,7 +167,7 @@ class Exchange(Answered):
         """Return the next message, or None when there is none yet."""
         if self._writing == _DONE:
             return {"type": "http.disconnect"}
-        if self._body or not (self._more_body or self._body_is_taken):
+        if self._body is not None or not (self._more_body or self._body_is_taken):
             return self._take_body()
         if self.peer_is_gone:
             return {"type": "http.disconnect"}
@@ -172,9 +175,9 @@ class Exchange(Answered):
 
     def _take_body(self) -> Message:
         body = b""
-        if self._body:
-            body = b"".join(self._body)
-            self._body.clear()
+        if self._body is not None:
+            body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
+            self._body = None
             self.unread_bytes = 0
             self._stream.resume_reading()
         self._body_is_taken = not self._more_body
@@ -217,7 +220,8 @@ class Exchange(Answered):
         if self._connection_is_lost:
             raise ClientDisconnected("the client disconnected")
         status = message["status"]
-        self.fields = message.get("headers") or ()
+        # A look, and an access, is compiled to less than a call of get().
+        self.fields = (message["headers"] if "headers" in message else None) or ()  # noqa: SIM401
         self._stream.start_response(status, self.fields)
         self.status = status
         self._writing = _HEAD_HELD
@@ -229,7 +233,6 @@ class Exchange(Answered):
     def _send_body(self, message: Message) -> Awaitable[None]:
         if self._connection_is_lost:
             raise ClientDisconnected("the client disconnected")
-        # A look, and an access, is compiled to less than a call of get().
         body = message["body"] if "body" in message else b""  # noqa: SIM401
         last = not ("more_body" in message and message["more_body"])  # noqa: RUF019
         if type(body) is not bytes:

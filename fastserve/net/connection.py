@@ -30,6 +30,8 @@ _DISCARD_S = 1.0
 # connection, and the client could lose the response (RFC 9112 §9.6).
 _LINGER_S = 2.0
 _LINGER_ALL_S = 30.0
+# Up to this size a body is joined to what goes before it; beyond, copying costs more than another piece.
+_JOIN_BYTES = 64 * 1024
 # asyncio's writelines() does not call pause_writing() there (CVE-2024-12254); setting the limit anew does.
 _WRITELINES_FORGETS_LIMIT = (3, 12) <= sys.version_info < (3, 12, 9) or (3, 13) <= sys.version_info < (3, 13, 2)
 
@@ -61,6 +63,7 @@ class Connection(Stream):
         "_changed",
         "_discarded",
         "_exchange",
+        "_gathers",
         "_head_is_sent",
         "_is_pumping",
         "_is_reading",
@@ -82,6 +85,7 @@ class Connection(Stream):
         self._response = self._wire.response
         self._phase = _RECEIVING
         self._exchange: Answering | None = None
+        self._gathers = False  # The transport makes one piece of small parts itself.
         self._head_is_sent = False  # of the response at hand
         self._awaits_continue = False  # the client holds the body back until it gets 100 (Continue)
         self._is_pumping = False
@@ -102,7 +106,7 @@ class Connection(Stream):
         """Take the transport of an accepted connection."""
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(high=self._state.limits.unsent_bytes)
-        self.sends_files = hasattr(transport, "send_file")
+        self.sends_files = self._gathers = hasattr(transport, "send_file")  # It is a native one.
         self.client = as_address(transport.get_extra_info("peername"))
         self.server = as_address(transport.get_extra_info("sockname"))
         self._state.add(self)
@@ -311,16 +315,16 @@ class Connection(Stream):
             self._response.keep_alive = False
         parts = self._response.encode_body(body, last)
         self._head_is_sent = True
-        if len(parts) == 1:
-            self._transport.write(parts[0])
-        else:
+        if self._gathers or len(body) > _JOIN_BYTES:
             self._write_all(parts)
+        else:
+            self._transport.write(b"".join(parts))
         if last:
             self._end_response()
 
     def _write_all(self, parts: list[bytes]) -> None:
         self._transport.writelines(parts)
-        if _WRITELINES_FORGETS_LIMIT and self._transport.get_write_buffer_size():
+        if _WRITELINES_FORGETS_LIMIT and not self._gathers and self._transport.get_write_buffer_size():
             self._transport.set_write_buffer_limits(high=self._state.limits.unsent_bytes)
 
     def switch(self, fields: Iterable[Field]) -> bytes:

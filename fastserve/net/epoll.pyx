@@ -23,6 +23,7 @@ from cpython.bytes cimport (
     PyBytes_GET_SIZE,
 )
 from cpython.exc cimport PyErr_SetFromErrno
+from cpython.list cimport PyList_CheckExact
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from libc.errno cimport EAGAIN, ECONNRESET, EINTR, EIO, errno
 from libc.stdint cimport uint16_t, uint32_t, uint64_t
@@ -194,6 +195,18 @@ cdef int _gather(list parts, Py_ssize_t first, Py_ssize_t offset, iovec *vector)
 cdef list _as_bytes(object parts):
     """Return a list in which all parts are bytes, and none is empty. A bytearray may be changed by its owner: a copy."""
     return [part if PyBytes_CheckExact(part) else bytes(memoryview(part)) for part in parts if len(part)]
+
+
+cdef Py_ssize_t _joinable_bytes(object parts) except -2:
+    """Return the size of parts that are a list of bytes and nothing else; -1 for others."""
+    cdef Py_ssize_t size = 0
+    if not PyList_CheckExact(parts):
+        return -1
+    for part in <list>parts:
+        if not PyBytes_CheckExact(part):
+            return -1
+        size += PyBytes_GET_SIZE(part)
+    return size
 
 
 @cython.final
@@ -520,15 +533,16 @@ cdef class Transport:
     def writelines(self, list_of_data):
         """Send parts one after the other, now as far as the kernel takes them."""
         cdef list parts
-        cdef Py_ssize_t size = 0
+        cdef Py_ssize_t size
         cdef Py_ssize_t sent
         if self._is_shut:
             raise RuntimeError("Cannot call writelines() after write_eof()")
-        parts = _as_bytes(list_of_data)
-        if self._is_lost or not parts:
+        size = _joinable_bytes(list_of_data)
+        parts = _as_bytes(list_of_data) if size < 0 or size > JOIN_BYTES or self._queued_bytes else list_of_data
+        if self._is_lost or not parts or not size:
             return
-        for part in parts:
-            size += PyBytes_GET_SIZE(part)
+        if size < 0:
+            size = sum([PyBytes_GET_SIZE(part) for part in parts])
         if not self._queued_bytes and size <= JOIN_BYTES:
             sent = self._send_joined(parts)
             if sent == size or self._is_lost:

@@ -49,16 +49,25 @@ class RequestHead:
         expects_continue: bool = False,
         protocol: bytes | None = None,
     ) -> None:
-        self.method = method
-        self.raw_path = raw_path
-        self.query = query
-        self.http_version = http_version
-        self.authority = authority
+        self.begin(method, raw_path, query, http_version, authority)
         self.fields = fields
         self.content_length = content_length
         self.keep_alive = keep_alive
         self.expects_continue = expects_continue
         self.protocol = protocol
+
+    def begin(self, method: str, raw_path: bytes, query: bytes, http_version: str, authority: bytes | None) -> None:
+        """Be made from a request line, with the fields still to come; `__init__` takes longer to call when compiled."""
+        self.method = method
+        self.raw_path = raw_path
+        self.query = query
+        self.http_version = http_version
+        self.authority = authority
+        self.fields: list[Field] = []
+        self.content_length: int | None = 0
+        self.keep_alive = True
+        self.expects_continue = False
+        self.protocol: bytes | None = None
 
     @property
     def has_body(self) -> bool:

@@ -9,6 +9,8 @@ cdef bytes _VALUE_OCTETS
 cdef unsigned char _SP, _HTAB, _CR, _LF, _COLON, _SLASH, _QUERY
 cdef Py_ssize_t _VERSION_BYTES, _MOST_DIGITS, _NAMES_KEPT, _LONGEST_KEPT
 cdef dict _METHODS
+cdef str _GET
+cdef bytes _GET_BYTES
 cdef frozenset _MEANT
 cdef list _names
 
@@ -18,7 +20,7 @@ cdef class HeadReader:
     cdef bytes _host, _length, _coding, _connection
     cdef readonly Py_ssize_t end
 
-    @cython.locals(size=Py_ssize_t, end=Py_ssize_t, begin=Py_ssize_t, path=bytes, query=bytes,
+    @cython.locals(size=Py_ssize_t, end=Py_ssize_t, begin=Py_ssize_t, path=bytes, query=bytes, head=RequestHead,
                    data="const unsigned char *", names="const unsigned char *", targets="const unsigned char *")
     cpdef RequestHead read_line(self, bytes buffer, Py_ssize_t at)
 

@@ -29,6 +29,8 @@ _SLASH = 0x2F
 _QUERY = 2
 
 _METHODS = METHODS
+_GET = "GET"
+_GET_BYTES = b"GET "
 _VERSION_BYTES = 10
 # A length with more digits is left to the general way.
 _MOST_DIGITS = 15
@@ -74,7 +76,7 @@ class HeadReader:
             end += 1
         if end + 1 >= size or data[end] != _SP or data[end + 1] != _SLASH:
             return None
-        method = _METHODS.get(data[at:end])
+        method = _GET if buffer.startswith(_GET_BYTES, at) else _METHODS.get(data[at:end])
         if method is None:
             return None
         begin = end + 1
@@ -94,10 +96,14 @@ class HeadReader:
         end += 1
         self.end = end + _VERSION_BYTES
         if buffer.startswith(b"HTTP/1.1\r\n", end):
-            return RequestHead(method, path, query, "1.1", None, [])
-        if buffer.startswith(b"HTTP/1.0\r\n", end):
-            return RequestHead(method, path, query, "1.0", None, [])
-        return None
+            version = "1.1"
+        elif buffer.startswith(b"HTTP/1.0\r\n", end):
+            version = "1.0"
+        else:
+            return None
+        head = RequestHead.__new__(RequestHead)
+        head.begin(method, path, query, version, None)
+        return head
 
     def read_fields(self, head: RequestHead, buffer: bytes, at: int) -> bool:  # noqa: C901 - one pass, in one place
         """Add the field section at buffer[at] to a head, and tell whether that was possible: it is whole and plain."""

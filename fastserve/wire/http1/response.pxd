@@ -3,9 +3,8 @@ cimport cython
 from fastserve.wire.events cimport RequestHead
 
 cdef int _NONE, _LENGTH, _CHUNKED, _CLOSE
-cdef Py_ssize_t _JOIN_BYTES, _LENGTHS_READY
-cdef dict _STATUS_LINES
-cdef list _LENGTH_LINES
+cdef Py_ssize_t _LENGTHS_READY
+cdef list _STATUS_LINES, _LENGTH_LINES
 
 
 cdef class ResponseDefaults:

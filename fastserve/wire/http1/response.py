@@ -13,7 +13,8 @@ from fastserve.wire.events import Field, RequestHead
 from fastserve.wire.http1.grammar import TOKEN, VALUE_OCTETS
 from fastserve.wire.http1.request import MAX_LENGTH
 
-_STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in http.HTTPStatus}
+_PHRASES = {status.value: status.phrase for status in http.HTTPStatus}
+_STATUS_LINES = [f"HTTP/1.1 {status} {_PHRASES.get(status, '')}\r\n".encode() for status in range(1000)]
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _EARLY_HINTS = b"HTTP/1.1 103 Early Hints\r\n"
 # Fields that are needed before the body, or say how to read it (RFC 9110 §6.5.1).
@@ -45,8 +46,6 @@ _LONGEST_KNOWN = 256
 # Lengths whose lines are ready.
 _LENGTHS_READY = 2048
 _LENGTH_LINES = [b"content-length: %d\r\n" % length for length in range(_LENGTHS_READY)]
-# Up to this size a body is joined to what goes before it; beyond, copying costs more than another piece.
-_JOIN_BYTES = 64 * 1024
 
 
 class Role(enum.IntEnum):
@@ -241,7 +240,7 @@ class ResponseEncoder:
                 parts.append(b"0\r\n\r\n")
         elif self._framing != _NONE:
             parts.append(body)
-        return [b"".join(parts)] if len(body) <= _JOIN_BYTES else parts
+        return parts
 
     def _encode_head(self, lines: list[bytes], size: int, last: bool) -> list[bytes]:
         """Return the parts of the head that is held, which is let go. size: of the first part of the body."""
@@ -404,7 +403,7 @@ def _field_line(name: bytes, value: bytes) -> bytes:
 def _status_line(status: int) -> bytes:
     if not isinstance(status, int) or not 100 <= status <= 999:
         raise InvalidResponse(f"invalid response status {status!r}")
-    return _STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status
+    return _STATUS_LINES[status]
 
 
 def _parse_length(value: bytes) -> int:
