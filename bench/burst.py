@@ -12,10 +12,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import time
 
-from bench.client import Client, Session, percentile
+from bench.client import Client, Session, figures
 
 _WITHIN_S = 60.0
 
@@ -58,16 +57,7 @@ def main() -> None:
         client.run(lambda: client.waiting <= options.busy, _WITHIN_S)
     spent_s = time.perf_counter() - began
     client.close()
-    figures = {
-        "requests": len(everything),
-        "seconds": spent_s,
-        "mean_us": statistics.fmean(firsts) * 1e6,
-        "p50_us": percentile(firsts, 0.5) * 1e6,
-        "p99_us": percentile(firsts, 0.99) * 1e6,
-        "max_us": max(firsts) * 1e6,
-        "errors": client.errors,
-    }
-    print(json.dumps(figures))
+    print(json.dumps(figures(firsts, spent_s, len(everything), client.errors)))
 
 
 if __name__ == "__main__":

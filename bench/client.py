@@ -7,6 +7,7 @@ import errno
 import re
 import select
 import socket
+import statistics
 import time
 from collections.abc import Callable
 
@@ -130,3 +131,16 @@ def _is_whole(received: bytes) -> bool:
 def percentile(values: list[float], share: float) -> float:
     """Return the value below which this share of the values lies."""
     return sorted(values)[min(len(values) - 1, int(len(values) * share))]
+
+
+def figures(spent: list[float], seconds: float, requests: int, errors: int) -> dict[str, float]:
+    """Return what a load prints: how long responses took, and how many there were in so many seconds."""
+    return {
+        "requests": requests,
+        "seconds": seconds,
+        "mean_us": statistics.fmean(spent) * 1e6,
+        "p50_us": percentile(spent, 0.5) * 1e6,
+        "p99_us": percentile(spent, 0.99) * 1e6,
+        "max_us": max(spent) * 1e6,
+        "errors": errors,
+    }

@@ -11,12 +11,11 @@ from __future__ import annotations
 import argparse
 import json
 import resource
-import statistics
 import time
 
 import psutil
 
-from bench.client import Client, Session, percentile
+from bench.client import Client, Session, figures
 
 _WITHIN_S = 120.0
 _WARM_REQUESTS = 500
@@ -56,17 +55,8 @@ def main() -> None:
     gained = resident_bytes(options.pid) - before
     client.run(lambda: True, _WITHIN_S)
     client.close()
-    figures = {
-        "requests": len(spent),
-        "seconds": spent_s,
-        "mean_us": statistics.fmean(spent) * 1e6,
-        "p50_us": percentile(spent, 0.5) * 1e6,
-        "p99_us": percentile(spent, 0.99) * 1e6,
-        "max_us": max(spent) * 1e6,
-        "errors": errors,
-        "connection_bytes": gained / options.connections,
-    }
-    print(json.dumps(figures))
+    seen = figures(spent, spent_s, len(spent), errors)
+    print(json.dumps({**seen, "connection_bytes": gained / options.connections}))
 
 
 def _warm(client: Client) -> None:

@@ -51,15 +51,21 @@ class Load(Protocol):
         """Return the program that puts this load on a server for about so long; body_file contains the body."""
 
 
-@dataclass(frozen=True, slots=True)
-class Wrk:
-    """wrk: connections that send the next request as soon as they have the response."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Request:
+    """See Load."""
 
-    connections: int = 256
     path: str = "/"
     method: str = "GET"
     fields: tuple[str, ...] = ()
     body: bytes = b""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wrk(_Request):
+    """wrk: connections that send the next request as soon as they have the response."""
+
+    connections: int = 256
 
     def command(self, port: int, pid: int, seconds: float, body_file: Path) -> list[str]:
         """See Load."""
@@ -70,15 +76,11 @@ class Wrk:
         return [*command, "--", self.method, *([str(body_file)] if self.body else [])]
 
 
-@dataclass(frozen=True, slots=True)
-class Burst:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Burst(_Request):
     """Many new connections at once: bench/burst.py. Takes as long as it takes."""
 
     connections: int = 256
-    path: str = "/"
-    method: str = "GET"
-    fields: tuple[str, ...] = ()
-    body: bytes = b""
 
     def command(self, port: int, pid: int, seconds: float, body_file: Path) -> list[str]:
         """See Load."""
@@ -86,15 +88,11 @@ class Burst:
         return [*program, "--path", self.path, "--connections", str(self.connections)]
 
 
-@dataclass(frozen=True, slots=True)
-class Herd:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Herd(_Request):
     """Many connections that rest: bench/herd.py. Takes as long as it takes."""
 
     connections: int = 10_000
-    path: str = "/"
-    method: str = "GET"
-    fields: tuple[str, ...] = ()
-    body: bytes = b""
 
     def command(self, port: int, pid: int, seconds: float, body_file: Path) -> list[str]:
         """See Load."""

@@ -22,11 +22,11 @@ from matplotlib import pyplot as plt
 from bench import results
 from bench.measure import Sample, median
 from bench.results import FIGURES, Samples
-from bench.scenarios import SCENARIOS
+from bench.scenarios import ROUTES, ROUTES_DEFAULTS, SCENARIOS
 
 PAGE = Path("docs/performance.md")
 RESULTS = Path("docs/performance.json")
-ROUTES = tuple(name for name in SCENARIOS if name.startswith("fastapi-"))
+_SUMMARIES = {"routes": ROUTES, "routes-defaults": ROUTES_DEFAULTS}
 
 _OURS, _OTHERS = "#d9480f", "#868e96"
 _SHADES = ("#d9480f", "#ffa94d", "#1c7ed6", "#37b24d", "#ae3ec9", "#868e96")
@@ -59,10 +59,20 @@ def filled(page: str, about: dict[str, Any], measured: dict[str, Samples]) -> st
 def _content(name: str, about: dict[str, Any], measured: dict[str, Samples]) -> str:
     if name == "about":
         return describe(about)
+    if name in _SUMMARIES:
+        return _summary(_SUMMARIES[name], measured)
     if name not in measured:
         return "Not measured."
     warning = results.disturbance(measured[name])
     return results.table(measured[name], SCENARIOS[name].figures) + (f"\n\n{warning}" if warning else "")
+
+
+def _summary(scenarios: Sequence[str], measured: dict[str, Samples]) -> str:
+    found = [name for name in scenarios if {"fastserve", "uvicorn"} <= measured.get(name, {}).keys()]
+    if not found:
+        return "Not measured."
+    titles = {name: SCENARIOS[name].title.removeprefix("FastAPI: ").partition(", each server")[0] for name in found}
+    return results.comparison({titles[name]: measured[name] for name in found}, "fastserve", "uvicorn")
 
 
 def describe(about: dict[str, Any]) -> str:

@@ -65,6 +65,22 @@ def table(samples: Samples, figures: Sequence[str]) -> str:
     return "\n".join(lines)
 
 
+def comparison(measured: Mapping[str, Samples], ours: str, theirs: str) -> str:
+    """Return how many times better one server is than another in each of several scenarios, and in all of them."""
+    names = ("requests_per_s", "cpu_us", "mean_us", "p99_us")
+    rows = {
+        title: [times_better(samples[ours], samples[theirs], name) for name in names]
+        for title, samples in measured.items()
+    }
+    rows["**geometric mean**"] = [statistics.geometric_mean(column) for column in zip(*rows.values(), strict=True)]
+    lines = [
+        f"| {ours} against {theirs} | requests/s | CPU/request | mean latency | p99 latency |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    lines += [f"| {title} | {' | '.join(f'{ratio:.2f}x' for ratio in ratios)} |" for title, ratios in rows.items()]
+    return "\n".join(lines)
+
+
 def disturbance(samples: Samples) -> str | None:
     """Return a warning when others used the server's CPU meanwhile; None when they hardly did.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from bench.apps import MIB
@@ -47,16 +48,55 @@ def _bodies(name: str, title: str, app: str, load: Load) -> Scenario:
     return Scenario(name=name, title=title, app=f"bench.apps:{app}", load=load)
 
 
-def _api(
-    name: str, title: str, load: Load, app: str = _FASTAPI, servers: tuple[str, ...] = _WITH_ACCELERATOR
-) -> Scenario:
-    return Scenario(name=f"fastapi-{name}", title=f"FastAPI: {title}", app=app, load=load, servers=servers)
-
-
 _ITEM = b'{"name": "A thing", "price": 12.5, "description": "What it is good for", "tags": ["a", "b"]}'
 _JSON_TYPE = "Content-Type: application/json"
-_BROWSER = Wrk(fields=BROWSER)
 _NODE_SERVERS = ("express", "nestjs", "hono", "hono-bun")
+
+
+@dataclass(frozen=True, slots=True)
+class _Route:
+    """One kind of route of bench/api.py, as real applications have them."""
+
+    name: str
+    title: str
+    load: Load
+    app: str = _FASTAPI
+    others: tuple[str, ...] = ()
+
+
+_ROUTES = (
+    _Route("json", "plain JSON", Wrk(), others=_NODE_SERVERS),
+    _Route("path-query", "path and query parameters", Wrk(path="/items/42?q=some+words&limit=20&exact=true")),
+    _Route(
+        "body", "validated body, response model", Wrk(path="/items", method="POST", fields=(_JSON_TYPE,), body=_ITEM)
+    ),
+    _Route("header", "dependency that reads a field", Wrk(path="/me", fields=("Authorization: Bearer abcdef",))),
+    _Route("list", "20 response models through a synchronous dependency", Wrk(path="/users")),
+    _Route("sync", "synchronous endpoint", Wrk(path="/sync")),
+    _Route(
+        "cors", "plain JSON behind CORSMiddleware", Wrk(fields=("Origin: https://example.com",)), "bench.api:with_cors"
+    ),
+)
+ROUTES = tuple(f"fastapi-{route.name}" for route in _ROUTES)
+"""The scenarios of the routes, without an access log."""
+ROUTES_DEFAULTS = tuple(f"{name}-defaults" for name in ROUTES)
+"""The same, each server with its defaults."""
+
+
+def _routes() -> Iterator[Scenario]:
+    for route, name, name_defaults in zip(_ROUTES, ROUTES, ROUTES_DEFAULTS, strict=True):
+        title = f"FastAPI: {route.title}"
+        servers = (*_WITH_ACCELERATOR, *route.others)
+        yield Scenario(name=name, title=title, app=route.app, load=route.load, servers=servers)
+        yield Scenario(
+            name=name_defaults,
+            title=f"{title}, each server with its defaults",
+            app=route.app,
+            load=route.load,
+            mode=Mode.DEFAULTS,
+            servers=("fastserve", "uvicorn"),
+        )
+
 
 SCENARIOS = {
     scenario.name: scenario
@@ -74,22 +114,7 @@ SCENARIOS = {
         _bodies("body-out", "1 MiB of response body", "large", Wrk(connections=32)),
         _bodies("upload", "1 MiB of request body", "upload", Wrk(connections=32, method="POST", body=b"x" * MIB)),
         _bodies("stream", "A response of 200 small parts", "stream", Wrk(connections=64)),
-        _api("json", "plain JSON", Wrk(), servers=(*_WITH_ACCELERATOR, *_NODE_SERVERS)),
-        _api("path-query", "path and query parameters", Wrk(path="/items/42?q=some+words&limit=20&exact=true")),
-        _api(
-            "body",
-            "validated body, response model",
-            Wrk(path="/items", method="POST", fields=(_JSON_TYPE,), body=_ITEM),
-        ),
-        _api("header", "dependency that reads a field", Wrk(path="/me", fields=("Authorization: Bearer abcdef",))),
-        _api("list", "20 response models through a synchronous dependency", Wrk(path="/users")),
-        _api("sync", "synchronous endpoint", Wrk(path="/sync")),
-        _api(
-            "cors",
-            "plain JSON behind CORSMiddleware",
-            Wrk(fields=("Origin: https://example.com",)),
-            "bench.api:with_cors",
-        ),
+        *_routes(),
         Scenario(
             name="burst",
             title="256 new connections at once to a busy FastAPI: time to the first response",

@@ -36,6 +36,10 @@ class RequestHead:
         "raw_path",
     )
 
+    fields: list[Field]
+    content_length: int | None
+    protocol: bytes | None
+
     def __init__(
         self,
         method: str,
@@ -63,11 +67,11 @@ class RequestHead:
         self.query = query
         self.http_version = http_version
         self.authority = authority
-        self.fields: list[Field] = []
-        self.content_length: int | None = 0
+        self.fields = []
+        self.content_length = 0
         self.keep_alive = True
         self.expects_continue = False
-        self.protocol: bytes | None = None
+        self.protocol = None
 
     @property
     def has_body(self) -> bool:
