@@ -7,7 +7,7 @@ from fastserve.wire.http1.protocol cimport Http1
 from fastserve.wire.http1.response cimport ResponseEncoder
 
 cdef int _RECEIVING, _SERVING, _DISCARDING, _WAITING, _SWITCHED, _LINGERING, _CLOSED
-cdef Py_ssize_t _DISCARD_BYTES, _JOIN_BYTES
+cdef Py_ssize_t _DISCARD_BYTES, _HOLD_BYTES, _JOIN_BYTES
 cdef double _DISCARD_S, _LINGER_S, _LINGER_ALL_S
 
 
@@ -19,7 +19,8 @@ cdef class Connection(Stream):
     cdef object _transport, _changed
     cdef int _phase
     cdef bint _gathers, _head_is_sent, _awaits_continue, _is_pumping, _is_reading, _is_retired
-    cdef Py_ssize_t _discarded, _unsent_seen
+    cdef list _held
+    cdef Py_ssize_t _discarded, _held_bytes, _unsent_seen
     cdef double _linger_until, _unsent_until
 
     cpdef connection_made(self, object transport)
@@ -48,6 +49,9 @@ cdef class Connection(Stream):
     cpdef pass_deadline(self)
     @cython.locals(parts=list)
     cpdef send_body(self, bytes body, bint last)
+    @cython.locals(parts=list)
+    cpdef _release(self)
+    cdef _write(self, list parts, Py_ssize_t size)
     cdef _write_all(self, list parts)
     @cython.locals(exchange=Answering)
     cpdef bytes switch(self, object fields)

@@ -30,6 +30,8 @@ _DISCARD_S = 1.0
 # connection, and the client could lose the response (RFC 9112 §9.6).
 _LINGER_S = 2.0
 _LINGER_ALL_S = 30.0
+# Parts of a response that is not complete leave together when the event loop turns, or when there is more than this.
+_HOLD_BYTES = 16 * 1024
 # Up to this size a body is joined to what goes before it; beyond, copying costs more than another piece.
 _JOIN_BYTES = 64 * 1024
 # asyncio's writelines() does not call pause_writing() there (CVE-2024-12254); setting the limit anew does.
@@ -65,6 +67,8 @@ class Connection(Stream):
         "_exchange",
         "_gathers",
         "_head_is_sent",
+        "_held",
+        "_held_bytes",
         "_is_pumping",
         "_is_reading",
         "_is_retired",
@@ -87,6 +91,8 @@ class Connection(Stream):
         self._exchange: Answering | None = None
         self._gathers = False  # The transport makes one piece of small parts itself.
         self._head_is_sent = False  # of the response at hand
+        self._held: list[bytes] | None = None  # what is encoded, and leaves when the event loop turns
+        self._held_bytes = 0
         self._awaits_continue = False  # the client holds the body back until it gets 100 (Continue)
         self._is_pumping = False
         self._is_reading = True
@@ -315,12 +321,32 @@ class Connection(Stream):
             self._response.keep_alive = False
         parts = self._response.encode_body(body, last)
         self._head_is_sent = True
-        if self._gathers or len(body) > _JOIN_BYTES:
+        if self._held is not None:
+            self._held += parts
+            self._held_bytes += len(body)
+            if last or self._held_bytes > _HOLD_BYTES:
+                self._release()
+        elif last or len(body) > _HOLD_BYTES:
+            self._write(parts, len(body))
+        else:
+            self._held = parts
+            self._held_bytes = len(body)
+            self._state.loop.call_soon(self._release)
+        if last:
+            self._end_response()
+
+    def _release(self) -> None:
+        """Send the parts that were held back."""
+        parts, self._held = self._held, None
+        if parts is not None and self._phase != _CLOSED:
+            self._write(parts, self._held_bytes)
+
+    def _write(self, parts: list[bytes], size: int) -> None:
+        """Send parts, with so many bytes of a body."""
+        if self._gathers or size > _JOIN_BYTES:
             self._write_all(parts)
         else:
             self._transport.write(b"".join(parts))
-        if last:
-            self._end_response()
 
     def _write_all(self, parts: list[bytes]) -> None:
         self._transport.writelines(parts)
@@ -370,6 +396,7 @@ class Connection(Stream):
         """See Stream."""
         if not self._head_is_sent and self._must_close(last):
             self._response.keep_alive = False
+        self._release()
         before, after = self._response.encode_around(count, last)
         self._head_is_sent = True
         if self._response.has_body():
@@ -389,7 +416,9 @@ class Connection(Stream):
 
     def send_trailers(self, fields: Iterable[Field]) -> None:
         """See Stream."""
-        self._transport.write(b"".join(self._response.encode_trailers(fields)))
+        end = self._response.encode_trailers(fields)
+        self._release()
+        self._transport.write(b"".join(end))
         self._end_response()
 
     def wait_writable(self) -> Coroutine[Any, Any, None]:
@@ -489,6 +518,7 @@ class Connection(Stream):
         if self._wire.is_ended or not self._transport.can_write_eof():
             self._close()
             return
+        self._release()
         self._phase = _LINGERING
         with contextlib.suppress(OSError):  # The client is gone, which the transport is about to tell.
             self._transport.write_eof()
@@ -498,6 +528,7 @@ class Connection(Stream):
             self._resume_reading()
 
     def _close(self) -> None:
+        self._release()
         self._phase = _CLOSED
         self._transport.close()
         self._state.deadlines.set(self, self._state.timeouts.write_s)

@@ -438,6 +438,7 @@ async def test_all_calls_can_be_cancelled(caplog: pytest.LogCaptureFixture) -> N
     await app.calls[1].start()
     await app.calls[2].start()
     await app.calls[2].body(b"part", more=True)
+    await turns()
     sent = sending.take()
     await app.calls[3].start()
     await app.calls[3].body(b"ok")

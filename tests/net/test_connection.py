@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from fastserve.asgi.types import Receive, Scope, Send
+from fastserve.asgi.types import ASGIApp, Receive, Scope, Send
 from fastserve.errors import ClientDisconnected, InvalidMessage
 from fastserve.net.connection import Phase
 from tests.doubles import CLIENT, SERVER, Call, Peer, PlayedApp, Rig, post, request, response, turns, until
@@ -121,6 +121,79 @@ async def test_head_and_body_leave_in_one_write_and_a_large_body_uncopied() -> N
     peer.transport.writes.clear()
     await (await begin(app, peer, request())).respond(b"small")
     assert peer.transport.writes == [response(b"small")]
+
+
+def parts_app(*parts: bytes, waits: bool = False) -> ASGIApp:
+    """Return an application that sends these parts, and then the end, or waits."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200})
+        for part in parts:
+            await send({"type": "http.response.body", "body": part, "more_body": True})
+        if waits:
+            await receive()
+            await receive()
+        await send({"type": "http.response.body"})
+
+    return app
+
+
+HEAD_CHUNKED = response().partition(b"content-length")[0] + b"transfer-encoding: chunked\r\n\r\n"
+
+
+async def test_parts_that_are_sent_without_waiting_leave_in_one_write() -> None:
+    peer = Rig(parts_app(b"first", b"second")).connect()
+    peer.send(request())
+    await turns()
+    assert peer.transport.writes == [HEAD_CHUNKED + b"5\r\nfirst\r\n6\r\nsecond\r\n0\r\n\r\n"]
+    assert peer.phase == "WAITING"
+
+
+async def test_parts_leave_together_when_the_event_loop_turns() -> None:
+    peer = Rig(parts_app(b"first", b"second", waits=True)).connect()
+    peer.send(request())
+    await turns()
+    assert peer.transport.writes == [HEAD_CHUNKED + b"5\r\nfirst\r\n6\r\nsecond\r\n"]
+    assert peer.phase == "SERVING"
+
+
+async def test_a_part_that_is_large_or_makes_them_many_leaves_at_once() -> None:
+    app = PlayedApp()
+    peer = Rig(app).connect()
+    call = await begin(app, peer, request())
+    await call.start()
+    await call.body(b"x" * 16385, more=True)
+    assert len(peer.take()) > 16385
+    await call.body(b"y" * 10000, more=True)
+    assert peer.take() == b""
+    await call.body(b"z" * 10000, more=True)
+    assert len(peer.take()) > 20000
+    await turns()
+    assert peer.take() == b""
+
+
+async def test_what_an_application_has_sent_before_it_fails_leaves_before_the_connection_closes() -> None:
+    async def fails(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200})
+        await send({"type": "http.response.body", "body": b"part", "more_body": True})
+        raise RuntimeError("after a part")
+
+    peer = Rig(fails).connect()
+    peer.send(request())
+    await turns()
+    assert (peer.take(), peer.phase) == (HEAD_CHUNKED + b"4\r\npart\r\n", "CLOSED")
+
+
+async def test_nothing_is_written_to_a_connection_that_is_lost_before_the_loop_turns() -> None:
+    app = PlayedApp()
+    peer = Rig(app).connect()
+    call = await begin(app, peer, request())
+    await call.start()
+    await call.body(b"part", more=True)
+    peer.reset()
+    await turns()
+    assert (peer.take(), peer.phase) == (b"", "CLOSED")
+    call.end()
 
 
 @pytest.mark.parametrize("splits", [1, 2, 1000], ids=["whole", "halves", "bytes"])
@@ -1082,6 +1155,7 @@ async def test_a_body_that_stops_coming_after_the_response_has_begun_ends_the_co
     call = await begin(app, peer, post(b"h", length=50))
     await call.start()
     await call.body(b"part", more=True)
+    await turns()
     sent = peer.take()
     await rig.pass_time(61)
     assert (peer.take(), peer.phase) == (b"", "LINGERING")
