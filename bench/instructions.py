@@ -28,7 +28,7 @@ from typing import Any
 
 from bench.load import Wrk
 from bench.scenarios import SCENARIOS, Scenario
-from fastserve.accel import accelerate
+from fastserve.accel import accelerate, entrance
 from fastserve.asgi.application import Application
 from fastserve.asgi.metrics import Metrics
 from fastserve.asgi.scope import ScopeBuilder
@@ -95,7 +95,7 @@ def request_of(load: Wrk) -> bytes:
 async def answer_requests(scenario: Scenario, mode: str, rounds: int) -> None:
     """Have each connection answer a number of requests."""
     module, _, name = scenario.app.partition(":")
-    app = accelerate(getattr(importlib.import_module(module), name), mode=mode)
+    app = entrance(accelerate(getattr(importlib.import_module(module), name), mode=mode))
     assert isinstance(scenario.load, Wrk)
     request = request_of(scenario.load)
     state = new_state(asyncio.get_running_loop(), app)
