@@ -26,6 +26,7 @@ DIRECTIVES = {
     "initializedcheck": False,
     "cdivision": True,
 }
+LINUX_ONLY = ("epoll",)
 COST = (
     "fastserve is built without its compiled modules: it works the same, at about twice the processor time per request."
 )
@@ -43,7 +44,7 @@ class BuildHotModules(build_ext):
 
 
 def extensions() -> list[Extension]:
-    """Return what to compile: every module that has a .pxd, and the native transport on Linux."""
+    """Return what to compile: every module that has a .pxd, and those that have no Python form."""
     wanted = os.environ.get("FASTSERVE_EXTENSIONS", "auto")
     if wanted not in ("auto", "no", "require"):
         raise SystemExit(f"FASTSERVE_EXTENSIONS: {wanted!r} is not one of auto, no, require")
@@ -52,8 +53,7 @@ def extensions() -> list[Extension]:
     from Cython.Build import cythonize
 
     sources = [path.with_suffix(".py") for path in PACKAGE.rglob("*.pxd") if path.with_suffix(".py").exists()]
-    if sys.platform == "linux":
-        sources += PACKAGE.rglob("*.pyx")
+    sources += [path for path in PACKAGE.rglob("*.pyx") if path.stem not in LINUX_ONLY or sys.platform == "linux"]
     found = [
         Extension(
             ".".join(source.with_suffix("").parts),

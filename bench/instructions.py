@@ -1,26 +1,34 @@
 """How many instructions a request costs, and where. Counted by callgrind, so the same on a busy machine.
 
-    python -m bench.instructions [--top 30] [--fields browser]
+    python -m bench.instructions [--top 30] [--scenario json-browser]
+    python -m bench.instructions --scenario fastapi-body [--accelerate off]
 
-A request is read by a connection, answered by a minimal application and written to a transport that keeps nothing:
-what the kernel and the event loop do is not in these figures. Needs valgrind, and the compiled build.
+A request of the scenario is read by a connection, answered by its application and written to a transport that keeps
+nothing: what the kernel does is not in these figures, nor is the event loop as long as the application does not wait.
+What is counted is a run less another one of fewer rounds, so that starting costs nothing. Where the application waits
+for threads, the loop and the threads are counted too, and the figures vary. Needs valgrind, and the compiled build.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
+import importlib
+import os
 import re
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-from bench.apps import plain
-from bench.load import BROWSER
+from bench.load import Wrk
+from bench.scenarios import SCENARIOS, Scenario
+from fastserve.accel import accelerate, entrance
 from fastserve.asgi.application import Application
 from fastserve.asgi.metrics import Metrics
 from fastserve.asgi.scope import ScopeBuilder
@@ -32,9 +40,11 @@ from fastserve.wire.http1.parsers import fields_parser, head_reader
 from fastserve.wire.http1.protocol import Http1
 from fastserve.wire.http1.response import ResponseDefaults
 
-CONNECTIONS = 64
-ROUNDS = 40
-_COLLECTED = "__pyx_pw_*Connection_*data_received"
+CONNECTIONS = 32
+ROUNDS = 60
+FIRST_ROUNDS = 20  # those that are not counted
+ANSWERED_S = 60.0
+_TOTAL = re.compile(r"^ *([0-9,]+) .*PROGRAM TOTALS", re.MULTILINE)
 _LINE = re.compile(r"^ *([0-9,]+) .*?__pyx_(?:f|pw)_(9fastserve_\S+)")
 _LENGTH = re.compile(r"[0-9]+")
 
@@ -65,15 +75,13 @@ class NoTransport:
         """Do nothing."""
 
 
-def new_state(loop: asyncio.AbstractEventLoop) -> ServerState:
+def new_state(loop: asyncio.AbstractEventLoop, app: Any) -> ServerState:
     """Return what connections need, as a worker makes it."""
     settings = Settings.from_options({"app": "bench.apps:plain"})
     defaults = ResponseDefaults(server=b"fastserve", date=True)
     defaults.refresh(int(time.time()))
     parser, reader = fields_parser("auto"), head_reader("auto", settings.requests)
-    application = Application(
-        cast(Any, plain), ScopeBuilder(""), loop=loop, concurrency=None, observers=[Metrics().count]
-    )
+    application = Application(app, ScopeBuilder(""), loop=loop, concurrency=None, observers=[Metrics().count])
     return ServerState(
         loop=loop,
         timeouts=settings.timeouts,
@@ -85,19 +93,32 @@ def new_state(loop: asyncio.AbstractEventLoop) -> ServerState:
     )
 
 
-async def answer_requests(fields: str) -> None:
+def request_of(load: Wrk) -> bytes:
+    """Return a request as wrk sends it."""
+    length = [f"Content-Length: {len(load.body)}"] if load.body else []
+    lines = (f"{load.method} {load.path} HTTP/1.1", "Host: 127.0.0.1:8000", *load.fields, *length, "", "")
+    return "\r\n".join(lines).encode() + load.body
+
+
+async def answer_requests(scenario: Scenario, mode: str, rounds: int) -> None:
     """Have each connection answer a number of requests."""
-    lines = ("Host: 127.0.0.1:8000", *(BROWSER if fields == "browser" else ()))
-    request = "".join(f"{line}\r\n" for line in ("GET / HTTP/1.1", *lines, "")).encode()
-    state = new_state(asyncio.get_running_loop())
+    module, _, name = scenario.app.partition(":")
+    app = entrance(accelerate(getattr(importlib.import_module(module), name), mode=mode))
+    assert isinstance(scenario.load, Wrk)
+    request = request_of(scenario.load)
+    state = new_state(asyncio.get_running_loop(), app)
     connections = [Connection(state) for _ in range(CONNECTIONS)]
     transports = [NoTransport() for _ in connections]
     for connection, transport in zip(connections, transports, strict=True):
         connection.connection_made(transport)  # type: ignore[arg-type]
-    for _ in range(ROUNDS):
+    gc.freeze()
+    for number in range(rounds):
         for connection in connections:
             connection.data_received(request)
-    assert {transport.written for transport in transports} == {ROUNDS}
+        async with asyncio.timeout(ANSWERED_S):
+            while any(transport.written <= number for transport in transports):
+                await asyncio.sleep(0)
+    assert {transport.written for transport in transports} == {rounds}
 
 
 def readable(mangled: str) -> str:
@@ -114,37 +135,57 @@ def readable(mangled: str) -> str:
     return ".".join((*parts[1:], rest))
 
 
-def count(fields: str) -> Iterator[tuple[str, int]]:
-    """Yield functions of the hot path with the instructions for a request, theirs and of what they call."""
+def count(scenario: str, mode: str, rounds: int) -> tuple[int, dict[str, int]]:
+    """Return the instructions of a run, and those of functions of the hot path with what they call."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder, "callgrind.out")
-        program = [sys.executable, "-m", "bench.instructions", "--answer", fields]
-        valgrind = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={out}", "--collect-atstart=no"]
-        subprocess.run([*valgrind, f"--toggle-collect={_COLLECTED}", *program], check=True, stderr=subprocess.PIPE)
+        program = [sys.executable, "-m", "bench.instructions", "--scenario", scenario, "--accelerate", mode]
+        valgrind = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={out}"]
+        # The seed of hashes decides which of them collide.
+        environment = {**os.environ, "PYTHONHASHSEED": "0"}
+        command = [*valgrind, *program, "--rounds", str(rounds)]
+        subprocess.run(command, check=True, stderr=subprocess.PIPE, env=environment)
         annotate = ["callgrind_annotate", "--auto=no", "--inclusive=yes", "--threshold=100", str(out)]
         text = subprocess.run(annotate, check=True, capture_output=True, text=True).stdout
+    total = _TOTAL.search(text)
+    assert total is not None
     most: dict[str, int] = {}
     for line in text.splitlines():
         match = _LINE.match(line)
         if match is not None:
             name = readable(match[2])
-            most[name] = max(most.get(name, 0), int(match[1].replace(",", "")))
-    for name, instructions in sorted(most.items(), key=lambda item: -item[1]):
-        yield name, instructions // (CONNECTIONS * ROUNDS)
+            most[name] = max(most.get(name, 0), _number(match[1]))
+    return _number(total[1]), most
+
+
+def _number(text: str) -> int:
+    return int(text.replace(",", ""))
+
+
+def for_a_request(scenario: str, mode: str) -> dict[str, int]:
+    """Return the instructions for a request by function, the most first; "in all" is all of them."""
+    with ThreadPoolExecutor() as pool:
+        runs = pool.map(partial(count, scenario, mode), (FIRST_ROUNDS, FIRST_ROUNDS + ROUNDS))
+        (before, of_first), (after, of_all) = runs
+    counted = {"in all": after - before} | {name: most - of_first.get(name, 0) for name, most in of_all.items()}
+    ordered = sorted(counted.items(), key=lambda item: -item[1])
+    return {name: number // (CONNECTIONS * ROUNDS) for name, number in ordered if number > CONNECTIONS * ROUNDS}
 
 
 def main() -> None:
     """Print the figures."""
     parser = argparse.ArgumentParser(prog="python -m bench.instructions", description=__doc__)
-    parser.add_argument("--fields", choices=("few", "browser"), default="few")
+    http = [name for name, scenario in SCENARIOS.items() if isinstance(scenario.load, Wrk)]
+    parser.add_argument("--scenario", choices=http, default="json")
+    parser.add_argument("--accelerate", choices=("auto", "off"), default="auto")
     parser.add_argument("--top", type=int, default=30, help="how many functions are shown")
-    parser.add_argument("--answer", help=argparse.SUPPRESS)
+    parser.add_argument("--rounds", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.answer is not None:
-        asyncio.run(answer_requests(options.answer))
+    if options.rounds is not None:
+        asyncio.run(answer_requests(SCENARIOS[options.scenario], options.accelerate, options.rounds))
         return
     print("| function | instructions for a request |\n|---|---:|")
-    for name, instructions in list(count(options.fields))[: options.top]:
+    for name, instructions in list(for_a_request(options.scenario, options.accelerate).items())[: options.top]:
         print(f"| {name} | {instructions:,} |")
 
 

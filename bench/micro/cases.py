@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, cast
 
+from bench.apps import plain
 from bench.instructions import NoTransport, new_state
 from bench.load import BROWSER
 from fastserve.asgi.scope import ScopeBuilder
@@ -115,7 +116,7 @@ def _encoding(parts: list[bytes], length: int | None) -> Timed:
 
 def _answering(request: bytes) -> Timed:
     async def answer(count: int) -> float:
-        connection = Connection(new_state(asyncio.get_running_loop()))
+        connection = Connection(new_state(asyncio.get_running_loop(), plain))
         transport = NoTransport()
         connection.connection_made(cast(Any, transport))
         began = time.perf_counter()

@@ -15,9 +15,10 @@ from fastapi.utils import is_body_allowed_for_status_code
 from pydantic_core import SchemaSerializer, ValidationError
 from starlette.responses import JSONResponse, Response
 
-from fastserve.accel import plain
-from fastserve.accel.dependencies import Solving
-from fastserve.accel.parameters import located, validator
+from fastserve.accel.encoding import Encoder
+from fastserve.accel.parameters import validator
+from fastserve.accel.taking import Solving, located
+from fastserve.accel.validated import Validated
 from fastserve.asgi.types import Scope
 
 Context = Callable[[Scope], EndpointContext]
@@ -32,56 +33,27 @@ _DUMP_OPTIONS = {
 }
 
 
-class Validated(tuple[Any, Any]):
-    """A result, and what the response model has made of it."""
-
-    __slots__ = ()
-
-
-class Answers:
+class Answers(Encoder):
     """Makes answers of the results of one endpoint.
 
-    cells: the variables of FastAPI's own handler. status: of an ordinary answer; `encode` only makes such ones.
+    cells: the variables of FastAPI's own handler.
     """
-
-    __slots__ = ("_cells", "_context", "_dump", "_is_fast", "_validate", "field", "status")
 
     def __init__(self, cells: dict[str, Any], context: Context) -> None:
         self._cells = cells
         self._context = context
         self.field: ModelField | None = cells["response_field"]
-        self.status: int = cells["status_code"] or 200
-        self._is_fast = self._writes_json() and self.status >= 200 and is_body_allowed_for_status_code(self.status)
-        self._validate = validator(self.field) if self.field is not None else None
-        self._dump = _dump(self.field, cells) if self.field is not None else None
+        status: int = cells["status_code"] or 200
+        is_fast = self._writes_json() and status >= 200 and is_body_allowed_for_status_code(status)
+        if self.field is None:
+            super().__init__(status, None, None, None, is_fast)
+        else:
+            super().__init__(status, validator(self.field), *_dump(self.field, cells), is_fast)
 
-    def encode(self, result: Any, state: Solving | None, scope: Scope) -> bytes | None:
-        """Return the JSON of the ordinary answer, or None when it is another one, and for `respond` to make.
-
-        Raises:
-            ResponseValidationError: the result is not what the response model says.
-        """
-        if not self._is_fast or isinstance(result, Response):
-            return None
-        if state is not None and state.solved_response is not None:
-            return None
-        if self._dump is None:
-            return plain.encode(result)
-        value = result[1] if type(result) is Validated else self.validated(result, scope)
-        return self._dump(value)
-
-    def validated(self, result: Any, scope: Scope) -> Any:
-        """Return what the response model makes of a result.
-
-        Raises:
-            ResponseValidationError: the result is not what the response model says.
-        """
-        assert self._validate is not None
-        try:
-            return self._validate(result, from_attributes=True)
-        except ValidationError as error:
-            wrong = located(error, ("response",))
-        raise ResponseValidationError(errors=wrong, body=result, endpoint_ctx=self._context(scope))
+    def invalid(self, error: ValidationError, result: Any, scope: Scope) -> ResponseValidationError:
+        """See Encoder."""
+        wrong = located(error, ("response",))
+        return ResponseValidationError(errors=wrong, body=result, endpoint_ctx=self._context(scope))
 
     def call_and_validate(self, call: Callable[..., Any], arguments: dict[str, Any], scope: Scope) -> Any:
         """Call a synchronous endpoint and validate its result, in one thread where FastAPI uses two.
@@ -94,7 +66,7 @@ class Answers:
             return result
         return Validated((result, context.run(self.validated, result, scope)))
 
-    async def respond(self, result: Any, state: Solving) -> Response:
+    async def respond_specially(self, result: Any, state: Solving) -> Response:
         """Return the response that FastAPI makes of a result, or that the result is."""
         if isinstance(result, Response):
             if result.background is None:
@@ -136,14 +108,9 @@ class Answers:
         return self._dumps_json() or (self.field is None and self._cells["actual_response_class"] is JSONResponse)
 
 
-def _dump(field: ModelField, cells: dict[str, Any]) -> Callable[[Any], bytes]:
-    """Return what writes a value as TypeAdapter.dump_json does."""
+def _dump(field: ModelField, cells: dict[str, Any]) -> tuple[Callable[..., bytes], dict[str, Any]]:
+    """Return what writes a value as TypeAdapter.dump_json does, and its options."""
     serializer: Any = field._type_adapter.serializer
     dump = serializer.to_json if type(serializer) is SchemaSerializer else field._type_adapter.dump_json
     options = {name: cells[cell] for name, cell in _DUMP_OPTIONS.items()}
-    given = {name: value for name, value in options.items() if value not in (None, False) or name == "by_alias"}
-
-    def dumped(value: Any) -> bytes:
-        return dump(value, **given)
-
-    return dumped
+    return dump, {name: value for name, value in options.items() if value not in (None, False) or name == "by_alias"}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import AsyncExitStack
 from typing import Any
 
 from fastapi import routing
@@ -15,13 +14,13 @@ from starlette.responses import Response
 
 from fastserve.accel.answers import Answers
 from fastserve.accel.bodies import read_body, reader
-from fastserve.accel.dependencies import Dependency, Solving
-from fastserve.accel.endpoints import FileStackEndpoint, Prepare, Unfit, cells
+from fastserve.accel.dependencies import Dependency
+from fastserve.accel.dispatching import Marks, list_headers
+from fastserve.accel.endpoints import FileStackEndpoint, Unfit, cells
 from fastserve.accel.layers import Failed
+from fastserve.accel.taking import Solving
 from fastserve.accel.watching import Watch
 from fastserve.asgi.types import Receive, Scope, Send
-
-_CONTENT_TYPE = (b"content-type", b"application/json")
 
 
 class ApiEndpoint(FileStackEndpoint):
@@ -31,8 +30,8 @@ class ApiEndpoint(FileStackEndpoint):
     them around what is left.
     """
 
-    def __init__(self, holder: Any, prepare: Prepare) -> None:
-        super().__init__(holder, prepare)
+    def __init__(self, holder: Any, marks: Marks) -> None:
+        super().__init__(holder, marks)
         self._cells = found = _handler_cells(holder.app)
         self._overrides = found["dependency_overrides_provider"] or None
         self._dependency = Dependency(found["dependant"], embeds_body=found["embed_body_fields"])
@@ -40,47 +39,37 @@ class ApiEndpoint(FileStackEndpoint):
         self._is_async: bool = found["is_coroutine"]
         self._read = reader(found)
         self._answers = Answers(found, self._context)
+        self.depend_on(found["dependant"], self._call, self._overrides if self._dependency.has_dependencies else None)
         self.is_trivial = self._dependency.is_trivial() and self._read is None and self._is_async
-        self._original = self.app
         needs_stacks = self._dependency.has_generators or self._dependency.exposes_request or found["is_body_form"]
         self.handles_errors = not needs_stacks
         if needs_stacks:
             self.app = routing.request_response(self._respond)
 
-    def is_current(self) -> bool:
-        """See Endpoint."""
-        if self.holder.app is not self._original or not self._dependency.is_unchanged():
-            return False
-        if not self._dependency.has_dependencies:
-            return True
-        return not (self._overrides is not None and self._overrides.dependency_overrides)
-
     async def serve(self, scope: Scope, receive: Receive, send: Send, params: dict[str, Any], failed: Failed) -> None:
         """See Endpoint."""
-        _list_headers(scope)
-        scope["fastapi_middleware_astack"] = AsyncExitStack()
-        self.prepare(scope, params)
-        scope["fastapi_inner_astack"] = AsyncExitStack()
-        scope["fastapi_function_astack"] = AsyncExitStack()
+        self.marks.put_with_stacks(scope, params)
         state = watch = None
         is_started = False
         try:
             if self.is_trivial:
                 result = await self._call()
+                content = self._answers.encode(result, False, scope)
             else:
                 state = Solving(scope, receive, send, self._overrides)
                 result = await self._result(state)
-            content = self._answers.encode(result, state, scope)
+                content = self._answers.encode(result, state.solved_response is not None, scope)
             if content is None:
                 state = state or Solving(scope, receive, send, self._overrides)
-                response = await self._answers.respond(result, state)
+                response = await self._answers.respond_specially(result, state)
                 watch = Watch(send)
                 await response(scope, receive, watch.send)
                 return
             is_started = True
-            fields = [(b"content-length", b"%d" % len(content)), _CONTENT_TYPE]
-            await send({"type": "http.response.start", "status": self._answers.status, "headers": fields})
-            await send({"type": "http.response.body", "body": content})
+            if not self._answers.respond(send, content):
+                fields = self._answers.fields(len(content)).copy()
+                await send({"type": "http.response.start", "status": self._answers.status, "headers": fields})
+                await send({"type": "http.response.body", "body": content})
             if state is not None and state.background is not None:
                 await state.background()
         except Exception as error:
@@ -89,12 +78,13 @@ class ApiEndpoint(FileStackEndpoint):
 
     async def _respond(self, request: Request[Any]) -> Response:
         """Return the response, as FastAPI's own handler does."""
-        _list_headers(request.scope)
-        state = Solving.of(request, self._overrides)
+        list_headers(request.scope)
+        state = Solving(request.scope, request._receive, request._send, self._overrides)
+        state.use(request)
         result = await self._result(state)
-        content = self._answers.encode(result, state, state.scope)
+        content = self._answers.encode(result, state.solved_response is not None, state.scope)
         if content is None:
-            return await self._answers.respond(result, state)
+            return await self._answers.respond_specially(result, state)
         return Response(
             content, status_code=self._answers.status, media_type="application/json", background=state.background
         )
@@ -103,7 +93,8 @@ class ApiEndpoint(FileStackEndpoint):
         """Return what the endpoint returns."""
         if self._read is not None:
             state.body = await read_body(self._read, state, self._context)
-        arguments, errors = await self._dependency.solve(state)
+        dependency = self._dependency
+        arguments, errors = dependency.take(state) if dependency.is_flat else await dependency.solve(state)
         if errors:
             body = None if state.body is Undefined else state.body
             raise RequestValidationError(errors, body=body, endpoint_ctx=self._context(state.scope))
@@ -124,12 +115,6 @@ class ApiEndpoint(FileStackEndpoint):
             mount_path = scope.get("root_path", "").rstrip("/")
             context["path"] = f"{scope['method']} {mount_path}{dependant.path}"
         return context
-
-
-def _list_headers(scope: Scope) -> None:
-    """Make a list of the header fields, which may be any iterable, as FastAPI does."""
-    if type(scope["headers"]) is not list:
-        scope["headers"] = list(scope["headers"])
 
 
 def _handler_cells(app: Any) -> dict[str, Any]:

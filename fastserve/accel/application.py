@@ -5,18 +5,19 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+from fastserve.accel.dispatching import Entrance
 from fastserve.accel.layers import FusedExceptions, fuse
 from fastserve.accel.plan import Adapter, Plan
 from fastserve.accel.reports import RouteReport
 from fastserve.accel.versions import describe, framework
-from fastserve.asgi.types import Message, Receive, Scope, Send
+from fastserve.asgi.types import ASGIApp, Message, Receive, Scope, Send
 from fastserve.errors import AccelerationError
 
 _log = logging.getLogger("fastserve")
 
 # An application that goes on changing its routes is left to the framework.
 _MOST_PLANS = 50
-_OWN = frozenset(("_adapter", "_app", "_exceptions", "_fused", "_is_strict", "_plan", "_plans_left"))
+_OWN = frozenset(("_adapter", "_app", "_entrance", "_exceptions", "_fused", "_is_strict", "_plans_left"))
 
 
 class Accelerated:
@@ -31,7 +32,7 @@ class Accelerated:
         self._adapter = _adapter(app)
         self._fused: Any = None  # the middleware that _exceptions is the innermost layer of
         self._exceptions: FusedExceptions | None = None
-        self._plan: Plan | None = None
+        self._entrance = Entrance(self._answer_otherwise)
         self._plans_left = _MOST_PLANS
 
     def __getattr__(self, name: str) -> Any:
@@ -48,24 +49,32 @@ class Accelerated:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or whatever else the scope is for (ASGI application)."""
+        await self._entrance.answer(scope, receive, send)
+
+    async def _answer_otherwise(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer what the present plan does not."""
         if scope["type"] == "http":
-            plan = self._plan
+            plan = self._entrance.plan
             if plan is None or plan.is_stale():
                 plan = self._renew()
-            answer = plan.answer(scope, receive, send) if plan is not None else None
-            if answer is not None:
-                await answer
-                return
+                answer = plan.answer(scope, receive, send) if plan is not None else None
+                if answer is not None:
+                    await answer
+                    return
         elif scope["type"] == "lifespan":
             send = self._planning(send)
         if self._app.middleware_stack is None:
             self._fuse()
         await self._app(scope, receive, send)
 
+    def entrance(self) -> ASGIApp:
+        """Return what does the same as calling this, but is no coroutine function."""
+        return self._entrance.answer
+
     def explain(self) -> list[RouteReport]:
         """Return for each route whether it is accelerated, and if not, why."""
-        plan = self._plan
-        if plan is None or plan.is_stale():
+        plan = self._entrance.plan
+        if not isinstance(plan, Plan) or plan.is_stale():
             plan = self._make()
         return plan.reports
 
@@ -81,11 +90,11 @@ class Accelerated:
 
     def _renew(self) -> Plan | None:
         """Return a plan for the application as it is now; None when it has changed too often."""
-        if self._plan is not None:
+        if self._entrance.plan is not None:
             if not self._plans_left:
                 return None
             self._plans_left -= 1
-        self._plan = renewed = self._make()
+        self._entrance.plan = renewed = self._make()
         accelerated = sum(report.accelerated for report in renewed.reports)
         _log.info("accelerated %d of %d routes (%s)", accelerated, len(renewed.reports), describe(self._app))
         if self._is_strict and accelerated < len(renewed.reports):

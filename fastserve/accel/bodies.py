@@ -17,8 +17,8 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.body_limit import MAX_BODY_SIZE_SCOPE_KEY
 from starlette.requests import ClientDisconnect, Request
 
-from fastserve.accel.parameters import Source
-from fastserve.asgi.types import Scope
+from fastserve.accel.taking import Source
+from fastserve.asgi.types import Message, Receive, Scope
 
 Read = Callable[[Source], Awaitable[Any]]
 Context = Callable[[Scope], EndpointContext]
@@ -87,27 +87,36 @@ def _json_reader(*, is_strict: bool) -> Read:
     """Return what reads JSON, or just bytes when that is not the type. is_strict: nor is it without a type."""
 
     async def read(source: Source) -> Any:
-        content = await _content(source)
+        if source.has_request():
+            content = await _content_of(source.request(), source.receive)
+        else:
+            message = await source.receive()
+            if message["type"] != "http.request" or message.get("more_body", False):
+                content = await _content_of(source.request(), source.receive, message)
+            else:
+                content = message.get("body", b"") or b""
+                if type(content) is not bytes:
+                    content = b"".join((content,))
+                source.keep_content(content)
         if not content:
             return Undefined
         content_type = source.header(b"content-type")
         if not (_is_json(content_type) if content_type else not is_strict):
             return content
-        request = source.request()
-        request._json = _loads(content)
-        return request._json
+        found = _loads(content)
+        source.keep_json(found)
+        return found
 
     return read
 
 
-async def _content(source: Source) -> bytes:
-    """Return the whole body, and leave it with the request, which exception handlers may want it from."""
-    request: Request[Any] = source.request()
+async def _content_of(request: Request[Any], receive: Receive, message: Message | None = None) -> bytes:
+    """Return the whole body, and leave it with the request. message: the first one, when it is there already."""
     if hasattr(request, "_body") or request._stream_consumed:
         return await request.body()
     chunks: list[bytes] = []
     while not request._stream_consumed:
-        message = await source.receive()
+        message = message or await receive()
         if message["type"] == "http.request":
             if not message.get("more_body", False):
                 request._stream_consumed = True
@@ -116,6 +125,7 @@ async def _content(source: Source) -> bytes:
         elif message["type"] == "http.disconnect":
             request._is_disconnected = True
             raise ClientDisconnect
+        message = None
     request._body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
     return request._body
 

@@ -8,11 +8,14 @@ from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
 
 from fastserve.accel.patches import parts_of, patched, unchanged
-from fastserve.accel.watching import Watch
+from fastserve.accel.watching import swallow
+from fastserve.asgi.exchange import respond
 from fastserve.asgi.types import Message, Scope, Send
 
 PREFLIGHT: Final = object()
 """In place of an origin: the middleware itself answers the request."""
+_PREFLIGHT = PREFLIGHT
+_ORIGIN = b"origin"
 _VARY = (b"vary", b"Origin")
 _PARTS = """
 starlette.middleware.cors:CORSMiddleware.__call__
@@ -43,10 +46,10 @@ class Cors:
     def origin(self, scope: Scope) -> Any:
         """Return the origin that a request comes from, None if it does not say, or PREFLIGHT."""
         if not self._is_unpatched() or type(scope["headers"]) is not list:
-            return PREFLIGHT
-        for name, value in scope["headers"]:
-            if name == b"origin":
-                return value.decode("latin-1") if scope["method"] != "OPTIONS" else PREFLIGHT
+            return _PREFLIGHT
+        for field in scope["headers"]:
+            if field[0] == _ORIGIN:
+                return field[1].decode("latin-1") if scope["method"] != "OPTIONS" else _PREFLIGHT
         return None
 
     def mark(self, message: Message, origin: str | None, scope: Scope) -> None:
@@ -61,21 +64,28 @@ class Cors:
             fields += self._origin_fields(origin)
         fields.append(_VARY)
 
+    def marked(self, fields: list[tuple[bytes, bytes]], origin: str | None) -> list[tuple[bytes, bytes]]:
+        """Return these fields, of which none is one of CORS, with those that `mark` adds."""
+        if origin is None:
+            return [*fields, _VARY]
+        return [*fields, *self._origin_fields(origin), _VARY]
+
     def _origin_fields(self, origin: str) -> list[tuple[bytes, bytes]]:
         cors = self._middleware
-        fields = {name.lower(): value for name, value in cors.simple_headers.items()}
+        fields = {}
+        for name, value in cors.simple_headers.items():
+            fields[name.lower()] = value
         is_explicit = cors.allow_credentials if cors.allow_all_origins else cors.is_allowed_origin(origin=origin)
         if is_explicit:
             fields["access-control-allow-origin"] = origin
-        return [(name.encode("latin-1"), value.encode("latin-1")) for name, value in fields.items()]
+        found = []
+        for name, value in fields.items():
+            found.append((name.encode("latin-1"), value.encode("latin-1")))
+        return found
 
     def _middleware_marks(self, message: Message, origin: str | None, scope: Scope) -> None:
         """Have the middleware itself do it: it replaces what is there already."""
-
-        async def sent(message: Message) -> None:
-            pass
-
-        marking = self._middleware.send(message, sent, Headers(scope=scope))
+        marking = self._middleware.send(message, swallow, Headers(scope=scope))
         try:
             marking.send(None)
         except StopIteration:
@@ -83,23 +93,28 @@ class Cors:
         raise AssertionError("CORSMiddleware.send waits for nothing else")
 
 
-class CorsWatch(Watch):
-    """Passes the messages of a response on, with the fields of CORS.
+class CorsAnswer:
+    """A response that gets the fields of CORS.
 
-    origin: see Cors.origin.
+    origin: see Cors.origin. is_started: it has been started.
     """
 
-    __slots__ = ("_cors", "_origin", "_scope")
+    __slots__ = ("_cors", "_origin", "_scope", "_send", "is_started")
 
     def __init__(self, cors: Cors, origin: str | None, scope: Scope, send: Send) -> None:
-        super().__init__(send)
         self._cors = cors
         self._origin = origin
         self._scope = scope
+        self._send = send
+        self.is_started = False
 
-    async def send(self, message: Message) -> None:
-        """See Watch."""
-        if message["type"] == "http.response.start":
-            self.is_started = True
-            self._cors.mark(message, self._origin, self._scope)
-        await self._send(message)
+    def start(self, message: Message) -> None:
+        """Take note of the start of the response, and put the fields into it."""
+        self.is_started = True
+        self._cors.mark(message, self._origin, self._scope)
+
+    def respond(self, status: int, fields: list[tuple[bytes, bytes]], body: bytes) -> bool:
+        """Send a complete response with such fields, of which none is one of CORS (see asgi.exchange.respond)."""
+        self.is_started = True
+        self.is_started = respond(self._send, status, self._cors.marked(fields, self._origin), body)
+        return self.is_started

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import AsyncExitStack
+from functools import partial
 from types import FunctionType
 from typing import Any
 
@@ -11,36 +11,30 @@ from starlette import routing
 from starlette._exception_handler import wrap_app_handling_exceptions
 from starlette.requests import Request
 
+from fastserve.accel.dispatching import Marks, Routed
 from fastserve.accel.layers import Failed
 from fastserve.accel.watching import Watch
 from fastserve.asgi.types import ASGIApp, Receive, Scope, Send
-
-Prepare = Callable[[Scope, dict[str, Any]], None]
-"""Puts into the scope what the frameworks' routing leaves there. The dict has the parameters in the path."""
 
 
 class Unfit(Exception):
     """A route cannot be accelerated; the message is the reason."""
 
 
-class Endpoint:
+class Endpoint(Routed):
     """Answers requests for one route. Of the framework it replaces the routing and the layers around the route.
 
-    holder: has the route's application as its attribute `app`. handles_errors: `serve` is there, which gives exceptions
-    to what it is told to; else only `serve_within`.
+    handles_errors: `serve` is there, which gives exceptions to what it is told to; else only `serve_within`.
+    is_trivial: it takes no arguments, and is called directly.
     """
 
-    handles_errors = False
-    is_trivial = False  # It takes no arguments, and is called directly.
-
-    def __init__(self, holder: Any, prepare: Prepare) -> None:
-        self.holder = holder
+    def __init__(self, holder: Any, marks: Marks) -> None:
+        super().__init__(holder, marks)
         self.app: ASGIApp = holder.app
-        self.prepare = prepare
 
-    def is_current(self) -> bool:
-        """Tell whether this is still what the framework would do: nothing is overridden or replaced."""
-        return self.holder.app is self.app
+    def within(self, params: dict[str, Any]) -> ASGIApp:
+        """Return `serve_within` for these parameters."""
+        return partial(self.serve_within, params)
 
     async def serve(self, scope: Scope, receive: Receive, send: Send, params: dict[str, Any], failed: Failed) -> None:
         """Answer a request with these parameters in its path; to be called if `handles_errors`."""
@@ -48,7 +42,7 @@ class Endpoint:
 
     async def serve_within(self, params: dict[str, Any], scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request with these parameters in its path, from ExceptionMiddleware inwards."""
-        self.prepare(scope, params)
+        self.marks.put(scope, params)
         request: Request[Any] = Request(scope, receive, send)
         await wrap_app_handling_exceptions(self.run, request)(scope, receive, send)
 
@@ -70,15 +64,14 @@ class FileStackEndpoint(Endpoint):
 class FunctionEndpoint(Endpoint):
     """Answers requests for a function of an application of Starlette."""
 
-    handles_errors = True
-
-    def __init__(self, holder: Any, prepare: Prepare) -> None:
-        super().__init__(holder, prepare)
+    def __init__(self, holder: Any, marks: Marks) -> None:
+        super().__init__(holder, marks)
+        self.handles_errors = True
         self._respond = cells(holder.app, routing.request_response)["f"]
 
     async def serve(self, scope: Scope, receive: Receive, send: Send, params: dict[str, Any], failed: Failed) -> None:
         """See Endpoint."""
-        self.prepare(scope, params)
+        self.marks.put(scope, params)
         request: Request[Any] = Request(scope, receive, send)
         watch = Watch(send)
         try:

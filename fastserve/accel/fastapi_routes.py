@@ -16,7 +16,8 @@ from fastapi.telemetry._asgi import ExceptionTelemetryMiddleware
 from starlette.routing import BaseRoute, Route, Router
 
 from fastserve.accel.api_endpoints import ApiEndpoint
-from fastserve.accel.endpoints import Endpoint, FileStackEndpoint, Prepare, Unfit
+from fastserve.accel.dispatching import Marks
+from fastserve.accel.endpoints import Endpoint, FileStackEndpoint, Unfit
 from fastserve.accel.matching import Candidate
 from fastserve.accel.patches import Part
 from fastserve.accel.plan import Adapter, Listed, is_own, listed, router_off
@@ -70,53 +71,53 @@ class FastAPIAdapter(Adapter):
                 left += [route.original_router for route in router.routes if isinstance(route, _IncludedRouter)]
         return found
 
-    def routes(self, prepare: Callable[..., Prepare]) -> Iterator[Listed]:
+    def routes(self, marked: Callable[..., Marks]) -> Iterator[Listed]:
         """See Adapter."""
         marks: dict[str, Any] | None = None
         for route in self.app.router.routes:
             if isinstance(route, _IncludedRouter):
                 marks = {}  # Looking into it makes the dict, also when a later route matches.
-                yield from self._included(route, prepare)
+                yield from self._included(route, marked)
             elif isinstance(route, APIRoute):
-                yield self._api_route(route, route, prepare, marks)
+                yield self._api_route(route, route, marked, marks)
             else:
-                yield self.list_route(route, prepare, marks)
+                yield self.list_route(route, marked, marks)
 
-    def list_route(self, route: BaseRoute, prepare: Callable[..., Prepare], marks: dict[str, Any] | None) -> Listed:
+    def list_route(self, route: BaseRoute, marked: Callable[..., Marks], marks: dict[str, Any] | None) -> Listed:
         """See Adapter."""
         if isinstance(route, APIWebSocketRoute) and type(route).matches is APIWebSocketRoute.matches:
             return Listed(route, None, "it is a WebSocket route")
-        return super().list_route(route, prepare, marks)
+        return super().list_route(route, marked, marks)
 
-    def endpoint(self, route: Route, prepare: Prepare) -> Endpoint:
+    def endpoint(self, route: Route, marks: Marks) -> Endpoint:
         """See Adapter."""
-        return FileStackEndpoint(route, prepare)
+        return FileStackEndpoint(route, marks)
 
-    def _included(self, included: _IncludedRouter, prepare: Callable[..., Prepare]) -> Iterator[Listed]:
+    def _included(self, included: _IncludedRouter, marked: Callable[..., Marks]) -> Iterator[Listed]:
         if type(included) is not _IncludedRouter or router_off(included.original_router, APIRouter):
             yield Listed(included, _UNKNOWN, "it is in a router that is not the framework's own")
             return
         for candidate in included.effective_candidates():
             if isinstance(candidate, _IncludedRouter):
-                yield from self._included(candidate, prepare)
+                yield from self._included(candidate, marked)
                 continue
             marks = {"included_router": included, "effective_route_context": candidate}
             if isinstance(candidate.original_route, APIRoute):
-                yield self._api_route(candidate.original_route, candidate, prepare, marks)
+                yield self._api_route(candidate.original_route, candidate, marked, marks)
             else:
-                yield self._included_route(candidate, prepare)
+                yield self._included_route(candidate, marked)
 
-    def _included_route(self, context: _EffectiveRouteContext, prepare: Callable[..., Prepare]) -> Listed:
+    def _included_route(self, context: _EffectiveRouteContext, marked: Callable[..., Marks]) -> Listed:
         """Return what there is to know about another route than one of FastAPI, in an included router."""
         route = context.starlette_route
         if route is None:
             return Listed(context.original_route, _UNKNOWN, "it is not one of the framework's own kinds of route")
-        found = self.list_route(route, prepare, None)
+        found = self.list_route(route, marked, None)
         reason = found.reason or "it is a route of Starlette in an included router"
         return Listed(route, found.candidate and found.candidate._replace(target=None), reason)
 
     def _api_route(
-        self, route: APIRoute, holder: Any, prepare: Callable[..., Prepare], marks: dict[str, Any] | None
+        self, route: APIRoute, holder: Any, marked: Callable[..., Marks], marks: dict[str, Any] | None
     ) -> Listed:
         """Return what there is to know about a route of FastAPI.
 
@@ -128,6 +129,6 @@ class FastAPIAdapter(Adapter):
         def make() -> Endpoint:
             if self.app.router.form_limits or (marks and marks["included_router"].include_context.form_limits):
                 raise Unfit("there are limits on forms")
-            return ApiEndpoint(holder, prepare(route, holder.endpoint, marks))
+            return ApiEndpoint(holder, marked(route, holder.endpoint, marks))
 
         return listed(route, holder, make)

@@ -19,7 +19,8 @@ from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.requests import Request
 
-from fastserve.accel.cors import Cors, CorsWatch
+from fastserve.accel.cors import Cors
+from fastserve.accel.cors_watching import CorsWatch
 from fastserve.accel.watching import Watch
 from fastserve.asgi.types import Message, Receive, Scope, Send
 

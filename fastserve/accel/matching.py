@@ -19,6 +19,8 @@ from starlette.convertors import (
     UUIDConvertor,
 )
 
+from fastserve.accel.lookup import Branch, Compiled, Lookup
+
 _KNOWN_CONVERTORS = (StringConvertor, PathConvertor, IntegerConvertor, FloatConvertor, UUIDConvertor)
 _AS_IT_IS = (StringConvertor, PathConvertor)
 _NAMED = re.compile(r"\(\?P<[a-zA-Z_][a-zA-Z0-9_]*>")
@@ -52,51 +54,15 @@ class Candidate(NamedTuple):
         return set(self.regex.groupindex) == set(self.convertors) or self.target is None
 
 
-class Branch(NamedTuple):
-    """A route as a part of a combined expression: the names, groups and conversions of its parameters."""
-
-    target: Any
-    params: tuple[tuple[str, int, Callable[[str], Any] | None], ...]
-
-
 class Matcher:
-    """Finds the target of a request.
+    """Finds the target of a request: see Lookup."""
 
-    Every method has a table of paths without parameters, and an expression for the others. The number of the last group
-    that matched tells which branch it was.
-    """
-
-    __slots__ = ("_by_method",)
+    __slots__ = ("_by_method", "find")
 
     def __init__(self, candidates: Sequence[Candidate]) -> None:
         named = {method for each in candidates for method in each.methods or ()}
         self._by_method = {method: _compile(_of_method(candidates, method)) for method in named}
-
-    def find(self, method: str, path: str) -> tuple[Any, dict[str, Any]] | None:
-        """Return the target of a request and the parameters in its path, or None."""
-        found = self._by_method.get(method)
-        if found is None:
-            return None
-        target = found[0].get(path)
-        if target is not None:
-            return target, {}
-        match = found[1](path)
-        # $ also matches in front of a line feed at the end, which the table does not know.
-        if match is None or match.lastindex is None or "\n" in path:
-            return None
-        branch = found[2][match.lastindex]
-        if branch.target is None:
-            return None
-        try:
-            return branch.target, {
-                name: match[group] if convert is None else convert(match[group])
-                for name, group, convert in branch.params
-            }
-        except ValueError:  # an integer of thousands of digits
-            return None
-
-
-_Compiled = tuple[dict[str, Any], Callable[[str], "re.Match[str] | None"], dict[int, Branch]]
+        self.find = Lookup(self._by_method).find
 
 
 def _of_method(candidates: Iterable[Candidate], method: str) -> list[Candidate]:
@@ -110,7 +76,7 @@ def _of_method(candidates: Iterable[Candidate], method: str) -> list[Candidate]:
     return found
 
 
-def _compile(candidates: list[Candidate]) -> _Compiled:
+def _compile(candidates: list[Candidate]) -> Compiled:
     table: dict[str, Any] = {}
     literals: set[str] = set()
     others: list[Candidate] = []
@@ -129,12 +95,14 @@ def _compile(candidates: list[Candidate]) -> _Compiled:
 def _combine(
     candidates: Iterable[Candidate], table: dict[str, Any]
 ) -> tuple[Callable[[str], re.Match[str] | None], dict[int, Branch]]:
-    parts, branches, group = [], {}, 0
+    parts: list[str] = []
+    branches: dict[int, Branch] = {}
+    group = 0
     left = [re.escape(path) for path, target in table.items() if target is None]
     if left:
         parts.append(f"(?:{'|'.join(left)})$()")
         group = 1
-        branches[group] = Branch(None, ())
+        branches[group] = (None, ())
     for each in candidates:
         assert each.regex is not None
         pattern = _NAMED.sub("(", each.regex.pattern.removeprefix("^"))
@@ -145,6 +113,6 @@ def _combine(
         )
         group += each.regex.groups + 1
         parts.append(f"(?:{pattern})()")
-        branches[group] = Branch(each.target, params)
+        branches[group] = (each.target, params)
     expression = re.compile("|".join(parts) or r"(?!)")
     return expression.match, branches

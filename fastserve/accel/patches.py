@@ -1,7 +1,8 @@
 """Whether the frameworks are as they were installed: instrumentation and tests replace parts of them.
 
 What a plan stands in for must be what it was verified with. That is looked at when the plan is made, and again for
-every request, because instrumentation may come late.
+every request, because instrumentation may come late. Where the interpreter tells when modules and classes are changed,
+it is looked at again after that only.
 """
 
 from __future__ import annotations
@@ -10,6 +11,11 @@ import importlib
 import inspect
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
+
+try:
+    from fastserve.accel.watched import Watched as _Watched
+except ImportError:  # It is not compiled.
+    _Watched = None  # type: ignore[assignment, misc]
 
 _ALWAYS = """
 starlette.applications:Starlette.__call__
@@ -142,9 +148,21 @@ def patched(found: Iterable[Part]) -> str | None:
 
 
 def unchanged(found: Iterable[Part]) -> Callable[[], bool]:
-    """Return a function that tells whether all parts are still there.
+    """Return a function that tells whether all parts are still there. It is called for every request."""
+    listed = list(found)
+    look = _look(listed)
+    if _Watched is None:
+        return look
+    try:
+        return _Watched(look, {id(part.holder): part.holder for part in listed}.values()).holds
+    except RuntimeError:  # This Python tells of no changes, or all of its watchers are taken.
+        return look
 
-    It runs for every request, and so is a single expression: the interpreter caches each look-up in its own place.
+
+def _look(found: Iterable[Part]) -> Callable[[], bool]:
+    """Return a function that looks at all parts.
+
+    It is a single expression: the interpreter caches each look-up in its own place.
     """
     names: dict[str, Any] = {}
     checks = []

@@ -19,3 +19,7 @@ class Watch:
         if message["type"] == "http.response.start":
             self.is_started = True
         await self._send(message)
+
+
+async def swallow(message: Message) -> None:
+    """Send nothing (a `send` of ASGI)."""

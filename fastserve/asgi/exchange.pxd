@@ -34,6 +34,7 @@ cdef class Exchange(Answered):
     cdef object _take_body(self)
     cpdef object wait_message(self)
     cpdef object change(self)
+    cpdef respond(self, object status, object fields, bytes body)
     cdef object _hold_start(self, object message)
     @cython.locals(last=bint)
     cdef object _send_body(self, object message)
@@ -46,4 +47,6 @@ cdef class Exchange(Answered):
     cpdef abandon(self)
 
 
+@cython.locals(exchange=Exchange)
+cpdef bint respond(object send, object status, object fields, bytes body) except -1
 cdef bytes _copy(object body)

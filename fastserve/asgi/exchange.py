@@ -28,7 +28,7 @@ from typing import Any
 from fastserve.asgi.answered import Answered
 from fastserve.asgi.awaitables import SENT, Received
 from fastserve.asgi.files import send_open_file, send_path
-from fastserve.asgi.types import Message, Scope
+from fastserve.asgi.types import Message, Scope, Send
 from fastserve.asgi.waiting import wait_message
 from fastserve.errors import ClientDisconnected, InvalidMessage
 from fastserve.net.stream import Stream
@@ -216,6 +216,26 @@ class Exchange(Answered):
                 return self._send_extension(kind, message)
         raise InvalidMessage(f"{kind!r} cannot be sent {_STATES[self._writing]}")
 
+    def respond(self, status: int, fields: list[Field], body: bytes) -> None:
+        """Send a complete response: what `send` does with both of its messages.
+
+        Raises:
+            ClientDisconnected: the client is gone.
+            InvalidMessage: the response has been started already.
+            InvalidResponse: it cannot be sent.
+        """
+        if self._writing != _AWAITING_START:
+            raise InvalidMessage(f"'http.response.start' cannot be sent {_STATES[self._writing]}")
+        if self._connection_is_lost:
+            raise ClientDisconnected("the client disconnected")
+        self.fields = fields
+        self._stream.start_response(status, fields)
+        self.status = status
+        self._writing = _HEAD_HELD
+        self._stream.send_body(body, True)
+        self.sent_bytes += len(body)
+        self._complete()
+
     def _hold_start(self, message: Message) -> Awaitable[None]:
         if self._connection_is_lost:
             raise ClientDisconnected("the client disconnected")
@@ -328,6 +348,19 @@ class Exchange(Answered):
         """Close the connection: the application does not answer, because the client is gone."""
         if not self._connection_is_lost and self._writing != _DONE:
             self._stream.abort()
+
+
+def respond(send: Send, status: int, fields: list[Field], body: bytes) -> bool:
+    """Send a complete response in one step if this `send` is one of an exchange, and tell whether it is.
+
+    For those who would make two messages only to have them taken apart. See Exchange.respond.
+    """
+    owner = getattr(send, "__self__", None)
+    if type(owner) is not Exchange:
+        return False
+    exchange = owner
+    exchange.respond(status, fields, body)
+    return True
 
 
 # The messages of extensions, and the states in which they may be sent.

@@ -203,10 +203,26 @@ class Connection(Stream):
             self._phase = _SERVING
             self._awaits_continue = event.expects_continue
             opened = self._exchange = self._state.open_exchange(event, self)
-            if self._wire.is_ended and not event.has_body:
+            if event.has_body:
+                self._start_with_body(opened)
+                return
+            if self._wire.is_ended:
                 opened.peer_closed()
             opened.start()
             return
+        self._take_body(event)
+
+    def _start_with_body(self, opened: Answering) -> None:
+        """Start with what has come of the body together with the head, so that the application need not wait for it."""
+        try:
+            event = self._wire.next_event()
+            if event is not None:
+                self._take_body(event)
+        finally:
+            opened.start()
+
+    def _take_body(self, event: Event) -> None:
+        assert isinstance(event, BodyData)
         exchange = self._exchange
         if exchange is None:
             self._discard(event)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fastserve.accel import accelerate
+from fastserve.accel import accelerate, entrance
 from fastserve.addresses import AllowList, describe_client, socket_authority
 from fastserve.asgi.accesslog import open_access_log
 from fastserve.asgi.answered import Answered
@@ -121,7 +121,7 @@ class Server:
         forwarded = ForwardedFields(settings.proxies) if settings.proxies.headers else None
         self._scopes = ScopeBuilder(settings.app.root_path, forwarded)
         self._application = Application(
-            self._with_status(app),
+            self._with_status(entrance(app)),
             self._scopes,
             loop=loop,
             concurrency=settings.connections.concurrency,

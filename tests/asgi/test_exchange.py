@@ -12,7 +12,7 @@ import pytest
 
 from fastserve.asgi.awaitables import SENT
 from fastserve.asgi.exchange import Caller as BaseCaller
-from fastserve.asgi.exchange import Exchange, Writing
+from fastserve.asgi.exchange import Exchange, Writing, respond
 from fastserve.asgi.types import Message
 from fastserve.errors import ApplicationError, ClientDisconnected, InvalidMessage, InvalidResponse
 from fastserve.net.stream import Stream
@@ -199,6 +199,65 @@ async def test_a_message_to_a_client_that_is_gone_raises(state: Writing, name: s
     with pytest.raises(expected):
         await played.send(SENDABLE[name])
     assert (played.writing, played.stream.take(), played.caller.sent) == (state, [], [])
+
+
+# A response in one step.
+
+FIELDS: list[Field] = [(b"content-length", b"4"), (b"content-type", b"text/plain")]
+
+
+async def test_a_response_in_one_step_is_what_two_messages_are() -> None:
+    at_once, in_turn = await in_state(Writing.AWAITING_START), await in_state(Writing.AWAITING_START)
+    assert respond(at_once.exchange.send, 201, FIELDS, b"body")
+    await in_turn.send(
+        {"type": "http.response.start", "status": 201, "headers": FIELDS},
+        {"type": "http.response.body", "body": b"body"},
+    )
+    assert at_once.stream.take() == in_turn.stream.take()
+    assert at_once.caller.sent == [at_once.exchange]
+    for name in ("status", "fields", "sent_bytes"):
+        assert getattr(at_once.exchange, name) == getattr(in_turn.exchange, name)
+    assert at_once.writing is in_turn.writing is Writing.DONE
+    assert await at_once.exchange.receive() == DISCONNECT
+
+
+@pytest.mark.parametrize("state", [state for state in Writing if state is not Writing.AWAITING_START])
+async def test_a_response_in_one_step_needs_one_that_is_not_started(state: Writing) -> None:
+    played = await in_state(state)
+    with pytest.raises(InvalidMessage) as at_once:
+        respond(played.exchange.send, 200, FIELDS, b"body")
+    with pytest.raises(InvalidMessage) as in_turn:
+        await played.send(START)
+    assert str(at_once.value) == str(in_turn.value)
+    assert (played.stream.take(), played.writing) == ([], state)
+
+
+async def test_a_response_in_one_step_to_a_client_that_is_gone_raises() -> None:
+    played = await in_state(Writing.AWAITING_START)
+    played.exchange.connection_lost()
+    with pytest.raises(ClientDisconnected):
+        respond(played.exchange.send, 200, FIELDS, b"body")
+    assert played.stream.take() == []
+
+
+async def test_a_response_in_one_step_that_cannot_be_sent_may_be_another_one() -> None:
+    played = await in_state(Writing.AWAITING_START)
+    played.stream.refuses = InvalidResponse("wrong")
+    with pytest.raises(InvalidResponse):
+        respond(played.exchange.send, 1, FIELDS, b"body")
+    assert played.writing is Writing.AWAITING_START
+    assert respond(played.exchange.send, 200, FIELDS, b"body")
+
+
+async def test_what_is_not_the_send_of_an_exchange_takes_no_response_in_one_step() -> None:
+    played = await in_state(Writing.AWAITING_START)
+
+    async def send(message: Message) -> None:
+        await played.exchange.send(message)
+
+    assert not respond(send, 200, FIELDS, b"body")
+    assert not respond(played.caller.calls.append, 200, FIELDS, b"body")  # type: ignore[arg-type]
+    assert (played.stream.take(), played.writing) == ([], Writing.AWAITING_START)
 
 
 def test_the_errors_are_what_applications_catch() -> None:

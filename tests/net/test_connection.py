@@ -212,6 +212,28 @@ async def test_a_body_reaches_the_application_however_it_arrives(framing: str, s
     assert (peer.received, peer.phase) == (response(b"POST / hello world"), "WAITING")
 
 
+@pytest.mark.parametrize(
+    "data",
+    [post(b"hello"), request("/", "transfer-encoding: chunked", method="POST", body=b"5\r\nhello\r\n0\r\n\r\n")],
+    ids=["length", "chunked"],
+)
+async def test_an_application_need_not_wait_for_a_body_that_has_come_with_the_head(data: bytes) -> None:
+    taken = []
+
+    async def takes(scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            receive().send(None)  # type: ignore[attr-defined]
+        except StopIteration as stop:
+            taken.append(stop.value["body"])
+        await reads_nothing(scope, receive, send)
+
+    peer = Rig(takes).connect()
+    peer.send(data)
+    await turns()
+    assert taken == [b"hello"]
+    assert peer.received == response(b"ok")
+
+
 async def test_an_application_that_does_not_wait_has_answered_when_the_data_is_taken() -> None:
     peer = Rig(reads_nothing).connect()
     peer.send(request())
