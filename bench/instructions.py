@@ -1,9 +1,10 @@
 """How many instructions a request costs, and where. Counted by callgrind, so the same on a busy machine.
 
-    python -m bench.instructions [--top 30] [--fields browser]
+    python -m bench.instructions [--top 30] [--fields browser|websocket]
 
 A request is read by a connection, answered by a minimal application and written to a transport that keeps nothing:
-what the kernel and the event loop do is not in these figures. Needs valgrind, and the compiled build.
+what the kernel and the event loop do is not in these figures. With `websocket` it is a message of 32 bytes that is sent
+back. Needs valgrind, and the compiled build.
 """
 
 from __future__ import annotations
@@ -19,11 +20,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
-from bench.apps import plain
+from bench.apps import echo, plain
 from bench.load import BROWSER
 from fastserve.asgi.application import Application
 from fastserve.asgi.metrics import Metrics
 from fastserve.asgi.scope import ScopeBuilder
+from fastserve.asgi.sessions import Sessions
 from fastserve.net.connection import Connection
 from fastserve.net.deadlines import Deadlines
 from fastserve.net.state import ServerState
@@ -36,6 +38,7 @@ CONNECTIONS = 64
 ROUNDS = 40
 _COLLECTED = "__pyx_pw_*Connection_*data_received"
 _LINE = re.compile(r"^ *([0-9,]+) .*?__pyx_(?:f|pw)_(9fastserve_\S+)")
+_HANDSHAKE = ("Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==")
 _LENGTH = re.compile(r"[0-9]+")
 
 
@@ -63,9 +66,10 @@ def new_state(loop: asyncio.AbstractEventLoop) -> ServerState:
     defaults = ResponseDefaults(server=b"fastserve", date=True)
     defaults.refresh(int(time.time()))
     parser, reader = fields_parser("auto"), head_reader("auto", settings.requests)
-    application = Application(
-        cast(Any, plain), ScopeBuilder(""), loop=loop, concurrency=None, observers=[Metrics().count]
-    )
+    scopes = ScopeBuilder("")
+    application = Application(cast(Any, plain), scopes, loop=loop, concurrency=None, observers=[Metrics().count])
+    sessions = Sessions(cast(Any, echo), application, scopes, settings.websockets, settings.connections, loop=loop)
+    application.open_session = sessions.open
     return ServerState(
         loop=loop,
         timeouts=settings.timeouts,
@@ -90,6 +94,34 @@ async def answer_requests(fields: str) -> None:
         for connection in connections:
             connection.data_received(request)
     assert {transport.written for transport in transports} == {ROUNDS}
+
+
+async def answer_messages() -> None:
+    """Have each connection send a number of messages back."""
+    lines = ("GET / HTTP/1.1", "Host: 127.0.0.1:8000", "Upgrade: websocket", "Connection: Upgrade", *_HANDSHAKE, "", "")
+    loop = asyncio.get_running_loop()
+    state = new_state(loop)
+    connections = [Connection(state) for _ in range(CONNECTIONS)]
+    transports = [NoTransport() for _ in connections]
+    payload = bytes(byte ^ b"mask"[at % 4] for at, byte in enumerate(b"x" * 32))
+    # As from a transport, whose calls are no task's.
+    done = loop.create_future()
+
+    def send() -> None:
+        for connection, transport in zip(connections, transports, strict=True):
+            connection.connection_made(transport)  # type: ignore[arg-type]
+            connection.data_received("\r\n".join(lines).encode())
+        loop.call_soon(send_messages)
+
+    def send_messages() -> None:
+        for _ in range(ROUNDS):
+            for connection in connections:
+                connection.data_received(b"\x81\xa0mask" + payload)
+        done.set_result(None)
+
+    loop.call_soon(send)
+    await done
+    assert {transport.written for transport in transports} == {ROUNDS + 1}
 
 
 def readable(mangled: str) -> str:
@@ -128,12 +160,12 @@ def count(fields: str) -> Iterator[tuple[str, int]]:
 def main() -> None:
     """Print the figures."""
     parser = argparse.ArgumentParser(prog="python -m bench.instructions", description=__doc__)
-    parser.add_argument("--fields", choices=("few", "browser"), default="few")
+    parser.add_argument("--fields", choices=("few", "browser", "websocket"), default="few")
     parser.add_argument("--top", type=int, default=30, help="how many functions are shown")
     parser.add_argument("--answer", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.answer is not None:
-        asyncio.run(answer_requests(options.answer))
+        asyncio.run(answer_messages() if options.answer == "websocket" else answer_requests(options.answer))
         return
     print("| function | instructions for a request |\n|---|---:|")
     for name, instructions in list(count(options.fields))[: options.top]:

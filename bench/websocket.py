@@ -42,7 +42,9 @@ class Echoes:
 def main() -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(prog="python -m bench.websocket", description=(__doc__ or "").split("\n\n", 1)[1])
-    parser.add_argument("--servers", nargs="+", choices=list(SERVERS), default=["fastserve", "uvicorn", "granian"])
+    parser.add_argument(
+        "--servers", nargs="+", choices=list(SERVERS), default=["fastserve", "uvicorn", "granian", "gunicorn"]
+    )
     parser.add_argument("--sizes", nargs="+", type=int, default=[32, 64 * 1024], help="of the messages, in bytes")
     parser.add_argument("--connections", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=5)

@@ -1,7 +1,25 @@
+cimport cython
+
+from fastserve.asgi.answered cimport Answered
+
+
+@cython.freelist(64)
 cdef class Arrival:
     cdef object _loop, _callback, _context, _why
     cdef public bint _asyncio_future_blocking
-    cdef bint _is_yielded, _is_cancelled
+    cdef bint _is_cancelled
 
     cpdef result(self)
     cpdef wake(self, bint now)
+
+
+cdef class Receiver(Answered):
+    cdef object _loop
+    cdef list _arrivals
+
+    cpdef object take_message(self)
+    @cython.locals(arrival=Arrival)
+    cpdef Arrival arrival(self)
+    cpdef forget(self, Arrival arrival)
+    @cython.locals(arrivals=list, arrival=Arrival)
+    cdef wake(self, bint now)

@@ -8,37 +8,32 @@ turn.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context
 from typing import Any
 
+from fastserve.asgi.answered import Answered
+from fastserve.asgi.types import Message
+from fastserve.asgi.waiting import receive_message
+
 
 class Arrival:
-    """Awaited until `wake` is called, once."""
+    """Awaited once, until `wake` is called."""
 
-    __slots__ = ("_asyncio_future_blocking", "_callback", "_context", "_is_cancelled", "_is_yielded", "_loop", "_why")
+    __slots__ = ("_asyncio_future_blocking", "_callback", "_context", "_is_cancelled", "_loop", "_why")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._asyncio_future_blocking = False
-        self._is_yielded = False
         self._callback: Callable[[Any], object] | None = None
         self._context: Context | None = None
         self._is_cancelled = False
         self._why: Any = None
 
     def __await__(self) -> Generator[Any, Any, None]:
-        return self  # type: ignore[return-value]
-
-    def __iter__(self) -> Arrival:
-        return self
-
-    def __next__(self) -> Arrival:
-        if self._is_yielded:
-            raise StopIteration
-        self._is_yielded = True
+        # An iterator of a tuple ends without an exception that would have to be made.
         self._asyncio_future_blocking = True
-        return self
+        return iter((self,))  # type: ignore[return-value]
 
     def wake(self, now: bool) -> None:
         """Have the task go on: now, or in a turn of its own."""
@@ -69,7 +64,7 @@ class Arrival:
 
     def done(self) -> bool:
         """Tell whether the task has been called, or is about to be."""
-        return self._is_yielded and self._callback is None
+        return self._callback is None
 
     def cancelled(self) -> bool:
         """Tell whether the wait was cancelled."""
@@ -88,3 +83,43 @@ class Arrival:
         self._why = msg
         self.wake(False)
         return True
+
+
+class Receiver(Answered):
+    """What gives an application messages that it may have to wait for: a Session derives from it."""
+
+    __slots__ = ("_arrivals", "_loop")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__()
+        self._loop = loop
+        self._arrivals: list[Arrival] = []  # of those who wait for a message
+
+    def receive(self) -> Coroutine[Any, Any, Message]:
+        """Return a coroutine that returns the next message as soon as there is one. Cancelling it loses nothing."""
+        return receive_message(self)
+
+    def take_message(self) -> Message | None:
+        """Return the next message, or None when there is none yet."""
+        raise NotImplementedError
+
+    def arrival(self) -> Arrival:
+        """Return what is awaited until there may be a message."""
+        arrival = Arrival(self._loop)
+        self._arrivals.append(arrival)
+        return arrival
+
+    def forget(self, arrival: Arrival) -> None:
+        """Take note that nobody waits for it any more."""
+        if arrival in self._arrivals:
+            self._arrivals.remove(arrival)
+
+    def wake(self, now: bool) -> None:
+        """Have those go on that wait for a message: now, or in turns of their own."""
+        if len(self._arrivals) == 1:
+            arrival = self._arrivals.pop()
+            arrival.wake(now)
+            return
+        arrivals, self._arrivals = self._arrivals, []
+        for arrival in arrivals:
+            arrival.wake(now)

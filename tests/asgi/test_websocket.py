@@ -374,7 +374,7 @@ async def test_compression_can_be_switched_off() -> None:
 @pytest.mark.parametrize(
     ("sent", "told", "answered"),
     [
-        (close(1000, b"bye"), disconnect(1000, "bye"), b"\x03\xe8"),
+        (close(1000, b"bye"), disconnect(1000, "bye"), b"\x03\xe8bye"),
         (close(4001), disconnect(4001), b"\x0f\xa1"),
         (close(), disconnect(1005), b""),
     ],

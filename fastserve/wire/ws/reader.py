@@ -235,10 +235,13 @@ class Reader:
         if self._undecoded:
             part = self._undecoded + part
         try:
-            text, used = _decode_utf8(part, "strict", is_end)
+            if is_end:
+                self._undecoded = b""
+                return part.decode()
+            text, used = _decode_utf8(part, "strict", False)
         except UnicodeDecodeError:
             raise WebSocketViolation(BAD_DATA, "a text message is not UTF-8") from None
-        self._undecoded = part[used:] if used < len(part) else b""
+        self._undecoded = part[used:]
         return text
 
     # Control frames.
