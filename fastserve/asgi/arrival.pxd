@@ -5,7 +5,7 @@ from fastserve.asgi.answered cimport Answered
 
 @cython.freelist(64)
 cdef class Arrival:
-    cdef object _loop, _callback, _context, _why
+    cdef object _loop, _callback, _context, _why, _woken
     cdef public bint _asyncio_future_blocking
     cdef bint _is_cancelled
 
@@ -14,7 +14,7 @@ cdef class Arrival:
 
 
 cdef class Receiver(Answered):
-    cdef object _loop
+    cdef object _loop, _woken
     cdef list _arrivals
 
     cpdef object take_message(self)

@@ -20,10 +20,11 @@ from fastserve.asgi.waiting import receive_message
 class Arrival:
     """Awaited once, until `wake` is called."""
 
-    __slots__ = ("_asyncio_future_blocking", "_callback", "_context", "_is_cancelled", "_loop", "_why")
+    __slots__ = ("_asyncio_future_blocking", "_callback", "_context", "_is_cancelled", "_loop", "_why", "_woken")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, woken: asyncio.Future[None]) -> None:
         self._loop = loop
+        self._woken = woken
         self._asyncio_future_blocking = False
         self._callback: Callable[[Any], object] | None = None
         self._context: Context | None = None
@@ -40,10 +41,12 @@ class Arrival:
         callback, self._callback = self._callback, None
         if callback is None:
             return
+        # The task asks what it is called with for a result, and real futures it asks faster.
+        ended = self if self._is_cancelled else self._woken
         if now and self._context is not None:
-            self._context.run(callback, self)
+            self._context.run(callback, ended)
         else:
-            self._loop.call_soon(callback, self, context=self._context)
+            self._loop.call_soon(callback, ended, context=self._context)
 
     # What the task calls (asyncio.Future).
 
@@ -85,14 +88,25 @@ class Arrival:
         return True
 
 
+def new_woken(loop: asyncio.AbstractEventLoop) -> asyncio.Future[None]:
+    """Return a future that is done, with which the tasks of a loop are told to go on. One serves all."""
+    woken = loop.create_future()
+    woken.set_result(None)
+    return woken
+
+
 class Receiver(Answered):
-    """What gives an application messages that it may have to wait for: a Session derives from it."""
+    """What gives an application messages that it may have to wait for: a Session derives from it.
 
-    __slots__ = ("_arrivals", "_loop")
+    woken: see new_woken.
+    """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    __slots__ = ("_arrivals", "_loop", "_woken")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, woken: asyncio.Future[None]) -> None:
         super().__init__()
         self._loop = loop
+        self._woken = woken
         self._arrivals: list[Arrival] = []  # of those who wait for a message
 
     def receive(self) -> Coroutine[Any, Any, Message]:
@@ -105,7 +119,7 @@ class Receiver(Answered):
 
     def arrival(self) -> Arrival:
         """Return what is awaited until there may be a message."""
-        arrival = Arrival(self._loop)
+        arrival = Arrival(self._loop, self._woken)
         self._arrivals.append(arrival)
         return arrival
 

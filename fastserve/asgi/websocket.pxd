@@ -12,6 +12,8 @@ cdef double _CLOSE_S
 
 
 cdef class SessionCaller:
+    cdef readonly object woken
+
     cpdef call(self, Session session)
     cpdef answered(self, Session session)
 
@@ -58,5 +60,6 @@ cdef class Session(Receiver):
     cpdef abandon(self)
 
 
+@cython.locals(string=str)
 cdef bytes _encode(object text)
 cdef bytes _copy(object data)

@@ -23,7 +23,7 @@ from collections import deque
 from collections.abc import Awaitable, Iterable
 from time import perf_counter
 
-from fastserve.asgi.arrival import Receiver
+from fastserve.asgi.arrival import Receiver, new_woken
 from fastserve.asgi.awaitables import SENT
 from fastserve.asgi.types import Message, Scope
 from fastserve.errors import ClientDisconnected, InvalidMessage, InvalidResponse, WebSocketViolation
@@ -76,9 +76,12 @@ _CONNECTING, _DENIAL_HELD, _DENYING, _OPEN, _CLOSING, _CLOSED = SessionState
 
 
 class SessionCaller:
-    """Who calls the application and wants to know of its WebSockets."""
+    """Who calls the application and wants to know of its WebSockets. woken: see arrival.new_woken."""
 
-    __slots__ = ()
+    __slots__ = ("woken",)
+
+    def __init__(self, loop: AbstractEventLoop) -> None:
+        self.woken = new_woken(loop)
 
     def call(self, session: Session) -> None:
         """Call the application for this session."""
@@ -135,7 +138,7 @@ class Session(Receiver):
         max_unread: int,
         loop: AbstractEventLoop,
     ) -> None:
-        Receiver.__init__(self, loop)
+        Receiver.__init__(self, loop, caller.woken)
         self.head = head
         self.scope = scope
         self._handshake = handshake
@@ -201,7 +204,7 @@ class Session(Receiver):
                 event = reader.next_event()
                 if event is None:
                     break
-                if not isinstance(event, str | bytes):
+                if not isinstance(event, (str, bytes)):
                     self._take_control(event)
                 elif self._state == _OPEN:
                     self._messages.append(event)
@@ -502,8 +505,9 @@ _STATES = {
 def _encode(text: object) -> bytes:
     if not isinstance(text, str):
         raise InvalidMessage("'websocket.send' needs bytes or text")
+    string: str = text
     try:
-        return text.encode()
+        return string.encode()
     except UnicodeEncodeError as error:
         raise InvalidMessage(f"the text of 'websocket.send' has no UTF-8 form: {error}") from None
 

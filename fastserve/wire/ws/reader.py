@@ -144,7 +144,7 @@ class Reader:
             self._begin_data(first, opcode, size)
         self._opcode = opcode
         self._is_final = first & _FIN != 0
-        self._key = self._buffer[at : at + _KEY_BYTES]
+        self._key = data[at : at + _KEY_BYTES]
         self._left = size
         self._at = at + _KEY_BYTES
         self._is_in_frame = True
