@@ -9,6 +9,7 @@ cdef class Arrival:
     cdef public bint _asyncio_future_blocking
     cdef bint _is_cancelled
 
+    cpdef begin(self, object loop, object woken)
     cpdef result(self)
     cpdef wake(self, bint now)
 
@@ -18,8 +19,6 @@ cdef class Receiver(Answered):
     cdef list _arrivals
 
     cpdef object take_message(self)
-    @cython.locals(arrival=Arrival)
-    cpdef Arrival arrival(self)
-    cpdef forget(self, Arrival arrival)
+    cdef _forget_cancelled(self)
     @cython.locals(arrivals=list, arrival=Arrival)
     cdef wake(self, bint now)

@@ -18,23 +18,19 @@ from fastserve.asgi.waiting import receive_message
 
 
 class Arrival:
-    """Awaited once, until `wake` is called."""
+    """What the task of one who awaits a Receiver gets, until `wake` is called, once."""
 
     __slots__ = ("_asyncio_future_blocking", "_callback", "_context", "_is_cancelled", "_loop", "_why", "_woken")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, woken: asyncio.Future[None]) -> None:
+    def begin(self, loop: asyncio.AbstractEventLoop, woken: asyncio.Future[None]) -> None:
+        """Initialise it. A method, which costs less than the call of a class with arguments."""
         self._loop = loop
         self._woken = woken
-        self._asyncio_future_blocking = False
+        self._asyncio_future_blocking = True
         self._callback: Callable[[Any], object] | None = None
         self._context: Context | None = None
         self._is_cancelled = False
         self._why: Any = None
-
-    def __await__(self) -> Generator[Any, Any, None]:
-        # An iterator of a tuple ends without an exception that would have to be made.
-        self._asyncio_future_blocking = True
-        return iter((self,))  # type: ignore[return-value]
 
     def wake(self, now: bool) -> None:
         """Have the task go on: now, or in a turn of its own."""
@@ -117,16 +113,19 @@ class Receiver(Answered):
         """Return the next message, or None when there is none yet."""
         raise NotImplementedError
 
-    def arrival(self) -> Arrival:
-        """Return what is awaited until there may be a message."""
-        arrival = Arrival(self._loop, self._woken)
+    def __await__(self) -> Generator[Any, Any, None]:
+        """Wait until there may be a message."""
+        if self._arrivals:
+            self._forget_cancelled()
+        arrival = Arrival.__new__(Arrival)
+        arrival.begin(self._loop, self._woken)
         self._arrivals.append(arrival)
-        return arrival
+        # An iterator of a tuple ends without an exception that would have to be made.
+        return iter((arrival,))  # type: ignore[return-value]
 
-    def forget(self, arrival: Arrival) -> None:
-        """Take note that nobody waits for it any more."""
-        if arrival in self._arrivals:
-            self._arrivals.remove(arrival)
+    def _forget_cancelled(self) -> None:
+        """Keep only those whose tasks still wait. Without this they would be kept until the next message."""
+        self._arrivals = [arrival for arrival in self._arrivals if not arrival.done()]
 
     def wake(self, now: bool) -> None:
         """Have those go on that wait for a message: now, or in turns of their own."""

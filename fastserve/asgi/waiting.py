@@ -34,10 +34,5 @@ async def wait_message(source: WaitedFor) -> Message:
 async def receive_message(source: Receiver) -> Message:
     """Return the next message of a source as soon as there is one. Cancelling this loses nothing."""
     while (message := source.take_message()) is None:
-        arrival = source.arrival()
-        try:
-            await arrival
-        except BaseException:
-            source.forget(arrival)
-            raise
+        await source
     return message

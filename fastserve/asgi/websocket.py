@@ -347,7 +347,9 @@ class Session(Receiver):
                 if self._arrivals and self._messages:
                     self.wake(False)
             self._stream.resume_reading()
-        return {"type": "websocket.receive", "text" if isinstance(message, str) else "bytes": message}
+        if isinstance(message, str):
+            return {"type": "websocket.receive", "text": message}
+        return {"type": "websocket.receive", "bytes": message}
 
     def send(self, message: Message) -> Awaitable[None]:
         """Send a message, which is done when this returns; await the result to keep to the client's pace.
