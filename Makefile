@@ -9,11 +9,13 @@ VENV ?= .venv
 PORT ?= 8000
 FUZZ_S ?= 300
 BENCH_VENV ?= .venv-bench
+AUTOBAHN_VENV ?= .venv-autobahn
+PYTHON2 ?= python2.7
 # Node's frameworks take part where npm is there.
 NODE_SERVERS := $(if $(shell command -v npm),bench/node/node_modules/.package-lock.json)
 BIN := $(VENV)/bin
 
-.PHONY: serve test check lint format docs fuzz bench bench-quick equality clean help
+.PHONY: serve test check lint format docs fuzz bench bench-quick equality autobahn browser clean help
 
 help:
 	@sed -n 's/^# \?//p' $(firstword $(MAKEFILE_LIST)) | sed -n '1,5p'
@@ -22,6 +24,8 @@ help:
 	@echo 'make format  format the code'
 	@echo 'make fuzz    fuzz the reader of request heads for FUZZ_S seconds, from the sources, then try what it found compiled'
 	@echo 'make equality  prove that the accelerator changes nothing: the suites of FastAPI and Starlette, and more'
+	@echo 'make autobahn  try WebSockets with Autobahn|Testsuite, all sections, for some minutes; needs PYTHON2=python2.7'
+	@echo 'make browser  try WebSockets and event streams with a headless Chromium, which must be installed'
 	@echo 'make docs    build the documentation into docs/_build'
 	@echo 'make bench   compare with other servers, for about an hour, and put the figures into docs/performance.md'
 	@echo 'make bench-quick  the same in some minutes, with fewer servers, into build/bench.json only'
@@ -67,8 +71,14 @@ equality: $(VENV)/development
 	$(BIN)/python -m tests.equality.examples
 	$(BIN)/python -m tests.equality.leaks
 
+autobahn: $(VENV)/development $(AUTOBAHN_VENV)/autobahn
+	AUTOBAHN_VENV=$(AUTOBAHN_VENV) $(BIN)/python -m tests.conformance.autobahn
+
+browser: $(VENV)/development
+	BROWSER=$${BROWSER:-chromium} $(BIN)/python -m pytest -rs tests/conformance/test_browser.py
+
 clean:
-	rm -rf $(VENV) $(BENCH_VENV) build dist docs/_build *.egg-info
+	rm -rf $(VENV) $(BENCH_VENV) $(AUTOBAHN_VENV) build dist docs/_build *.egg-info
 	find fastserve -name '*.so' -delete
 
 # One stamp for each set of dependencies. The hot modules are compiled anew when they have changed.
@@ -99,6 +109,15 @@ $(VENV)/docs: $(BIN)/python $(BUILT_FROM)
 
 $(VENV)/fuzz: $(VENV)/development
 	$(BIN)/python -m pip install --quiet atheris==3.0.0
+	@touch $@
+
+# Autobahn|Testsuite is for Python 2.7, whose environments the last virtualenv that knew it can make.
+
+$(AUTOBAHN_VENV)/autobahn:
+	rm -rf $(AUTOBAHN_VENV)
+	$(PYTHON2) -m pip install --quiet --target $(AUTOBAHN_VENV)/virtualenv 'virtualenv<20.16'
+	PYTHONPATH=$(AUTOBAHN_VENV)/virtualenv $(PYTHON2) -m virtualenv --quiet $(AUTOBAHN_VENV)
+	$(AUTOBAHN_VENV)/bin/pip install --quiet autobahntestsuite==0.8.2
 	@touch $@
 
 # The peers have an environment of their own, with pinned versions.

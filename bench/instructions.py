@@ -2,11 +2,13 @@
 
     python -m bench.instructions [--top 30] [--scenario json-browser]
     python -m bench.instructions --scenario fastapi-body [--accelerate off]
+    python -m bench.instructions --scenario websocket
 
 A request of the scenario is read by a connection, answered by its application and written to a transport that keeps
 nothing: what the kernel does is not in these figures, nor is the event loop as long as the application does not wait.
 What is counted is a run less another one of fewer rounds, so that starting costs nothing. Where the application waits
-for threads, the loop and the threads are counted too, and the figures vary. Needs valgrind, and the compiled build.
+for threads, the loop and the threads are counted too, and the figures vary. With `websocket` it is a message of 32 bytes
+that is sent back. Needs valgrind, and the compiled build.
 """
 
 from __future__ import annotations
@@ -24,14 +26,16 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+from bench.apps import echo, plain
 from bench.load import Wrk
 from bench.scenarios import SCENARIOS, Scenario
 from fastserve.accel import accelerate, entrance
 from fastserve.asgi.application import Application
 from fastserve.asgi.metrics import Metrics
 from fastserve.asgi.scope import ScopeBuilder
+from fastserve.asgi.sessions import Sessions
 from fastserve.net.connection import Connection
 from fastserve.net.deadlines import Deadlines
 from fastserve.net.state import ServerState
@@ -46,6 +50,7 @@ FIRST_ROUNDS = 20  # those that are not counted
 ANSWERED_S = 60.0
 _TOTAL = re.compile(r"^ *([0-9,]+) .*PROGRAM TOTALS", re.MULTILINE)
 _LINE = re.compile(r"^ *([0-9,]+) .*?__pyx_(?:f|pw)_(9fastserve_\S+)")
+_HANDSHAKE = ("Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==")
 _LENGTH = re.compile(r"[0-9]+")
 
 
@@ -81,7 +86,10 @@ def new_state(loop: asyncio.AbstractEventLoop, app: Any) -> ServerState:
     defaults = ResponseDefaults(server=b"fastserve", date=True)
     defaults.refresh(int(time.time()))
     parser, reader = fields_parser("auto"), head_reader("auto", settings.requests)
-    application = Application(app, ScopeBuilder(""), loop=loop, concurrency=None, observers=[Metrics().count])
+    scopes = ScopeBuilder("")
+    application = Application(app, scopes, loop=loop, concurrency=None, observers=[Metrics().count])
+    sessions = Sessions(cast(Any, echo), application, scopes, settings.websockets, settings.connections, loop=loop)
+    application.open_session = sessions.open
     return ServerState(
         loop=loop,
         timeouts=settings.timeouts,
@@ -119,6 +127,34 @@ async def answer_requests(scenario: Scenario, mode: str, rounds: int) -> None:
             while any(transport.written <= number for transport in transports):
                 await asyncio.sleep(0)
     assert {transport.written for transport in transports} == {rounds}
+
+
+async def answer_messages(rounds: int) -> None:
+    """Have each connection send a number of messages back."""
+    lines = ("GET / HTTP/1.1", "Host: 127.0.0.1:8000", "Upgrade: websocket", "Connection: Upgrade", *_HANDSHAKE, "", "")
+    loop = asyncio.get_running_loop()
+    state = new_state(loop, plain)
+    connections = [Connection(state) for _ in range(CONNECTIONS)]
+    transports = [NoTransport() for _ in connections]
+    payload = bytes(byte ^ b"mask"[at % 4] for at, byte in enumerate(b"x" * 32))
+    # As from a transport, whose calls are no task's.
+    done = loop.create_future()
+
+    def send() -> None:
+        for connection, transport in zip(connections, transports, strict=True):
+            connection.connection_made(transport)  # type: ignore[arg-type]
+            connection.data_received("\r\n".join(lines).encode())
+        loop.call_soon(send_messages)
+
+    def send_messages() -> None:
+        for _ in range(rounds):
+            for connection in connections:
+                connection.data_received(b"\x81\xa0mask" + payload)
+        done.set_result(None)
+
+    loop.call_soon(send)
+    await done
+    assert {transport.written for transport in transports} == {rounds + 1}
 
 
 def readable(mangled: str) -> str:
@@ -176,13 +212,16 @@ def main() -> None:
     """Print the figures."""
     parser = argparse.ArgumentParser(prog="python -m bench.instructions", description=__doc__)
     http = [name for name, scenario in SCENARIOS.items() if isinstance(scenario.load, Wrk)]
-    parser.add_argument("--scenario", choices=http, default="json")
+    parser.add_argument("--scenario", choices=(*http, "websocket"), default="json")
     parser.add_argument("--accelerate", choices=("auto", "off"), default="auto")
     parser.add_argument("--top", type=int, default=30, help="how many functions are shown")
     parser.add_argument("--rounds", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.rounds is not None:
-        asyncio.run(answer_requests(SCENARIOS[options.scenario], options.accelerate, options.rounds))
+        if options.scenario == "websocket":
+            asyncio.run(answer_messages(options.rounds))
+        else:
+            asyncio.run(answer_requests(SCENARIOS[options.scenario], options.accelerate, options.rounds))
         return
     print("| function | instructions for a request |\n|---|---:|")
     for name, instructions in list(for_a_request(options.scenario, options.accelerate).items())[: options.top]:

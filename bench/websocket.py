@@ -16,7 +16,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import psutil
@@ -30,10 +30,16 @@ _APP = "bench.apps:echo"
 
 @dataclass(frozen=True, slots=True)
 class Echoes:
-    """One measurement. per_cpu_s: messages for each second of the server's processor time, user and system."""
+    """One measurement.
+
+    per_cpu_s: messages for each second of the server's processor time, user and system. user_us, kernel_us: that time
+    for each message. The kernel's is for receiving, sending and waking the load: nearly the same for all servers.
+    """
 
     per_s: float
     per_cpu_s: float
+    user_us: float
+    kernel_us: float
     mean_us: float
     p99_us: float
     errors: int
@@ -42,7 +48,9 @@ class Echoes:
 def main() -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(prog="python -m bench.websocket", description=(__doc__ or "").split("\n\n", 1)[1])
-    parser.add_argument("--servers", nargs="+", choices=list(SERVERS), default=["fastserve", "uvicorn", "granian"])
+    parser.add_argument(
+        "--servers", nargs="+", choices=list(SERVERS), default=["fastserve", "uvicorn", "granian", "gunicorn"]
+    )
     parser.add_argument("--sizes", nargs="+", type=int, default=[32, 64 * 1024], help="of the messages, in bytes")
     parser.add_argument("--connections", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=5)
@@ -85,41 +93,44 @@ def measure(process: psutil.Process, command: list[str], cpu: int | None) -> Ech
     """Put load on a server from another CPU, and return what was measured."""
     if cpu is not None:
         command = ["taskset", "--cpu-list", str(cpu), *command]
-    before = _cpu_s(process)
+    user_s, kernel_s = _cpu_s(process)
     seen = json.loads(subprocess.run([*command, "text"], check=True, capture_output=True, text=True).stdout)
-    used_s = _cpu_s(process) - before
+    after = _cpu_s(process)
+    user_s, kernel_s = after[0] - user_s, after[1] - kernel_s
     return Echoes(
         per_s=seen["messages"] / seen["seconds"],
-        per_cpu_s=seen["messages"] / used_s,
+        per_cpu_s=seen["messages"] / (user_s + kernel_s),
+        user_us=user_s / seen["messages"] * 1e6,
+        kernel_us=kernel_s / seen["messages"] * 1e6,
         mean_us=seen["mean_us"],
         p99_us=seen["p99_us"],
         errors=seen["errors"],
     )
 
 
-def _cpu_s(process: psutil.Process) -> float:
+def _cpu_s(process: psutil.Process) -> tuple[float, float]:
+    """Return the processor time of a server with its children: its own, and the kernel's."""
     times = [each.cpu_times() for each in (process, *process.children(recursive=True))]
-    return float(sum(time.user + time.system for time in times))
+    return float(sum(time.user for time in times)), float(sum(time.system for time in times))
 
 
 def table(size: int, samples: dict[str, list[Echoes]]) -> str:
-    """Return the medians as a Markdown table; the last column compares each server with the first one."""
+    """Return the medians as a Markdown table; one column compares each server with the first one."""
     first = next(iter(samples))
     lines = [
-        f"| {size} bytes | messages/s | messages per CPU second | mean ms | p99 ms | errors | {first}: per CPU s |",
-        "|---|---:|---:|---:|---:|---:|---:|",
+        f"| {size} bytes | messages/s | messages per CPU s | {first}: per CPU s | user µs | kernel µs | mean ms "
+        "| p99 ms | errors |",
+        "|---|" + "---:|" * 8,
     ]
     for name, of_one in samples.items():
-        per_s, per_cpu_s, mean_us, p99_us, errors = (
-            statistics.median(getattr(each, figure) for each in of_one)
-            for figure in ("per_s", "per_cpu_s", "mean_us", "p99_us", "errors")
-        )
+        seen = {field.name: statistics.median(getattr(each, field.name) for each in of_one) for field in fields(Echoes)}
         more = statistics.median(
             ours.per_cpu_s / theirs.per_cpu_s for ours, theirs in zip(samples[first], of_one, strict=True)
         )
         lines.append(
-            f"| {name} | {per_s:,.0f} | {per_cpu_s:,.0f} | {mean_us / 1000:.1f} | {p99_us / 1000:.1f} | {errors:.0f} "
-            f"| {more:.2f}x |"
+            f"| {name} | {seen['per_s']:,.0f} | {seen['per_cpu_s']:,.0f} | {more:.2f}x | {seen['user_us']:.1f} "
+            f"| {seen['kernel_us']:.1f} | {seen['mean_us'] / 1000:.1f} | {seen['p99_us'] / 1000:.1f} "
+            f"| {seen['errors']:.0f} |"
         )
     return "\n".join(lines) + "\n"
 

@@ -466,10 +466,9 @@ class TlsSettings(Group):
             SettingsError: something is missing.
         """
         if self.certfile is None:
-            needy = {"--ssl-keyfile": self.keyfile, "--ssl-sni-dir": self.sni_dir, "--ssl-ca-certs": self.ca_certs}
-            for flag, value in needy.items():
-                if value is not None:
-                    raise SettingsError(f"{flag} needs --ssl-certfile")
+            for each in fields(self):
+                if getattr(self, each.name) != each.default:
+                    raise SettingsError(f"{each.metadata['option'].flag} needs --ssl-certfile")
         if self.cert_reqs and self.ca_certs is None:
             raise SettingsError(f"--ssl-cert-reqs {self.cert_reqs} needs --ssl-ca-certs")
 

@@ -40,6 +40,7 @@ class Sessions(SessionCaller):
         on_answered: Sequence[Callable[[Session], None]] = (),
         on_ended: Sequence[Callable[[Session], None]] = (),
     ) -> None:
+        super().__init__(loop)
         self._app = app
         self._application = application
         self._loop = loop

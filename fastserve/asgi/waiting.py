@@ -6,10 +6,12 @@ Never compiled: compiled coroutines are not what `inspect.iscoroutine` knows.
 from __future__ import annotations
 
 import asyncio
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from fastserve.asgi.arrival import Arrival
 from fastserve.asgi.types import Message
+
+if TYPE_CHECKING:
+    from fastserve.asgi.arrival import Receiver
 
 
 class WaitedFor(Protocol):
@@ -29,26 +31,8 @@ async def wait_message(source: WaitedFor) -> Message:
     return message
 
 
-class Arriving(Protocol):
-    """A source of messages whose arrival can be awaited."""
-
-    def take_message(self) -> Message | None:
-        """Return the next message, or None when there is none yet."""
-
-    def arrival(self) -> Arrival:
-        """Return what is awaited until there may be a message."""
-
-    def forget(self, arrival: Arrival) -> None:
-        """Take note that nobody waits for it any more."""
-
-
-async def receive_message(source: Arriving) -> Message:
+async def receive_message(source: Receiver) -> Message:
     """Return the next message of a source as soon as there is one. Cancelling this loses nothing."""
     while (message := source.take_message()) is None:
-        arrival = source.arrival()
-        try:
-            await arrival
-        except BaseException:
-            source.forget(arrival)
-            raise
+        await source
     return message

@@ -1,7 +1,6 @@
 cimport cython
 
-from fastserve.asgi.answered cimport Answered
-from fastserve.asgi.arrival cimport Arrival
+from fastserve.asgi.arrival cimport Receiver
 from fastserve.net.stream cimport Stream
 from fastserve.wire.events cimport RequestHead
 from fastserve.wire.ws.frames cimport encode_pong
@@ -13,11 +12,13 @@ cdef double _CLOSE_S
 
 
 cdef class SessionCaller:
+    cdef readonly object woken
+
     cpdef call(self, Session session)
     cpdef answered(self, Session session)
 
 
-cdef class Session(Answered):
+cdef class Session(Receiver):
     cdef object _handshake
     cdef Stream _stream
     cdef SessionCaller _caller
@@ -26,8 +27,7 @@ cdef class Session(Answered):
     cdef int _state
     cdef Reader _reader
     cdef Writer _writer
-    cdef object _messages, _violation, _disconnect, _pong, _loop
-    cdef list _arrivals
+    cdef object _messages, _violation, _disconnect, _pong
     cdef Py_ssize_t _queued_bytes
     cdef bint _connect_is_taken, _connection_is_lost, _is_leaving, _has_heard
     cdef readonly bint peer_is_gone
@@ -44,14 +44,9 @@ cdef class Session(Answered):
     cdef _disconnected(self, int code, str reason=*)
     @cython.locals(is_deaf=bint)
     cdef double _keep_alive(self, double now) except -1
-    @cython.locals(arrivals=list, arrival=Arrival)
-    cdef _wake(self, bint now)
     cpdef object take_message(self)
     cdef object _take_received(self)
-    @cython.locals(arrival=Arrival)
-    cpdef Arrival arrival(self)
-    cpdef forget(self, Arrival arrival)
-    @cython.locals(is_text=bint)
+    @cython.locals(is_text=bint, content=dict)
     cdef object _send_message(self, object message)
     cdef object _send_close(self, object message)
     cdef _close(self, int code, str reason)
@@ -65,5 +60,6 @@ cdef class Session(Answered):
     cpdef abandon(self)
 
 
+@cython.locals(string=str)
 cdef bytes _encode(object text)
 cdef bytes _copy(object data)

@@ -16,19 +16,16 @@ the connection is gone.
 
 from __future__ import annotations
 
-import asyncio
 import enum
 import math
+from asyncio import AbstractEventLoop, current_task
 from collections import deque
-from collections.abc import Awaitable, Coroutine, Iterable
+from collections.abc import Awaitable, Iterable
 from time import perf_counter
-from typing import Any
 
-from fastserve.asgi.answered import Answered
-from fastserve.asgi.arrival import Arrival
+from fastserve.asgi.arrival import Receiver, new_woken
 from fastserve.asgi.awaitables import SENT
 from fastserve.asgi.types import Message, Scope
-from fastserve.asgi.waiting import receive_message
 from fastserve.errors import ClientDisconnected, InvalidMessage, InvalidResponse, WebSocketViolation
 from fastserve.net.stream import Stream
 from fastserve.settings import WebSocketSettings
@@ -79,9 +76,12 @@ _CONNECTING, _DENIAL_HELD, _DENYING, _OPEN, _CLOSING, _CLOSED = SessionState
 
 
 class SessionCaller:
-    """Who calls the application and wants to know of its WebSockets."""
+    """Who calls the application and wants to know of its WebSockets. woken: see arrival.new_woken."""
 
-    __slots__ = ()
+    __slots__ = ("woken",)
+
+    def __init__(self, loop: AbstractEventLoop) -> None:
+        self.woken = new_woken(loop)
 
     def call(self, session: Session) -> None:
         """Call the application for this session."""
@@ -92,8 +92,10 @@ class SessionCaller:
         raise NotImplementedError
 
 
-class Session(Answered):
-    """See Answered and net.stream.Answering; and `receive` and `send` for the application.
+class Session(Receiver):
+    """See Receiver and net.stream.Answering; and `send` for the application.
+
+    After websocket.disconnect there is nothing else to receive, as often as one asks.
 
     peer_is_gone: the client sends nothing more.
 
@@ -101,7 +103,6 @@ class Session(Answered):
     """
 
     __slots__ = (
-        "_arrivals",
         "_caller",
         "_close_until",
         "_connect_is_taken",
@@ -110,7 +111,6 @@ class Session(Answered):
         "_handshake",
         "_has_heard",
         "_is_leaving",
-        "_loop",
         "_max_queue",
         "_max_unread",
         "_messages",
@@ -136,8 +136,9 @@ class Session(Answered):
         caller: SessionCaller,
         settings: WebSocketSettings,
         max_unread: int,
-        loop: asyncio.AbstractEventLoop,
+        loop: AbstractEventLoop,
     ) -> None:
+        Receiver.__init__(self, loop, caller.woken)
         self.head = head
         self.scope = scope
         self._handshake = handshake
@@ -146,16 +147,13 @@ class Session(Answered):
         self._settings = settings
         self._max_queue = settings.max_queue
         self._max_unread = max_unread
-        self._loop = loop
         self._state = _CONNECTING
         self._reader: Reader | None = None  # once it is open
         self._writer: Writer | None = None
         self._messages: deque[str | bytes] = deque()  # received, and not taken by the application
         self._queued_bytes = 0  # of these
-        self.unread_bytes = 0
         self._connect_is_taken = False
         self._disconnect: tuple[int, str] | None = None  # code and reason, when there is no more to receive
-        self._arrivals: list[Arrival] = []  # of those who wait for a message
         self.peer_is_gone = False
         self._connection_is_lost = False
         self._violation: WebSocketViolation | None = None  # behind messages that the application has not taken
@@ -195,7 +193,7 @@ class Session(Answered):
         self._pull()
         if self._arrivals and self._messages:
             # No task is running when bytes arrive from a transport.
-            self._wake(asyncio.current_task(self._loop) is None)
+            self.wake(current_task(self._loop) is None)
 
     def _pull(self) -> None:
         """Pull events as far as they go, and as there is room for messages. Who waits for them is not told."""
@@ -206,7 +204,7 @@ class Session(Answered):
                 event = reader.next_event()
                 if event is None:
                     break
-                if not isinstance(event, str | bytes):
+                if not isinstance(event, (str, bytes)):
                     self._take_control(event)
                 elif self._state == _OPEN:
                     self._messages.append(event)
@@ -232,7 +230,7 @@ class Session(Answered):
     def _take_control(self, event: WebSocketEvent) -> None:
         if isinstance(event, Close):
             if self._state == _OPEN:
-                self._stream.send_bytes([encode_close(event.code)])
+                self._stream.send_bytes([encode_close(event.code, event.reason)])
             self._end(event.code, event.reason, lingers=False)
         elif isinstance(event, Ping) and self._state == _OPEN:
             if self._stream.is_writable:
@@ -257,7 +255,7 @@ class Session(Answered):
         """Have this told to the application, after the messages that it has not taken. The first one counts."""
         if self._disconnect is None:
             self._disconnect = (code, reason)
-            self._wake(False)
+            self.wake(False)
 
     def peer_closed(self) -> None:
         """See Answering."""
@@ -322,23 +320,10 @@ class Session(Answered):
                 self._pong_until = now + settings.ping_timeout_s
         return min(self._ping_at, self._pong_until) - now
 
-    def _wake(self, now: bool) -> None:
-        """Have those go on that wait for a message."""
-        arrivals, self._arrivals = self._arrivals, []
-        for arrival in arrivals:
-            arrival.wake(now)
-
     # What the application calls.
 
-    def receive(self) -> Coroutine[Any, Any, Message]:
-        """Return a coroutine that returns the next message (ASGI: Connect, Receive, Disconnect).
-
-        After websocket.disconnect there is nothing else, as often as one asks.
-        """
-        return receive_message(self)
-
     def take_message(self) -> Message | None:
-        """Return the next message, or None when there is none yet."""
+        """See Receiver (ASGI: Connect, Receive, Disconnect)."""
         if not self._connect_is_taken:
             self._connect_is_taken = True
             return {"type": "websocket.connect"}
@@ -360,20 +345,11 @@ class Session(Answered):
             if self._reader.count_unread():
                 self._pull()
                 if self._arrivals and self._messages:
-                    self._wake(False)
+                    self.wake(False)
             self._stream.resume_reading()
-        return {"type": "websocket.receive", "text" if isinstance(message, str) else "bytes": message}
-
-    def arrival(self) -> Arrival:
-        """Return what is awaited until there may be a message."""
-        arrival = Arrival(self._loop)
-        self._arrivals.append(arrival)
-        return arrival
-
-    def forget(self, arrival: Arrival) -> None:
-        """Take note that nobody waits for it any more."""
-        if arrival in self._arrivals:
-            self._arrivals.remove(arrival)
+        if isinstance(message, str):
+            return {"type": "websocket.receive", "text": message}
+        return {"type": "websocket.receive", "bytes": message}
 
     def send(self, message: Message) -> Awaitable[None]:
         """Send a message, which is done when this returns; await the result to keep to the client's pace.
@@ -399,10 +375,11 @@ class Session(Answered):
 
     def _send_message(self, message: Message) -> Awaitable[None]:
         assert self._writer is not None
-        payload = message.get("bytes")
+        content = message if type(message) is dict else dict(message)
+        payload = content.get("bytes")
         is_text = payload is None
         if is_text:
-            payload = _encode(message.get("text"))
+            payload = _encode(content.get("text"))
         elif not isinstance(payload, bytes):
             payload = _copy(payload)
         self.sent_bytes += len(payload)
@@ -530,8 +507,9 @@ _STATES = {
 def _encode(text: object) -> bytes:
     if not isinstance(text, str):
         raise InvalidMessage("'websocket.send' needs bytes or text")
+    string: str = text
     try:
-        return text.encode()
+        return string.encode()
     except UnicodeEncodeError as error:
         raise InvalidMessage(f"the text of 'websocket.send' has no UTF-8 form: {error}") from None
 

@@ -155,6 +155,8 @@ def _load(settings: TlsSettings) -> Context:
             name: _new_context(settings, str(certfile), str(keyfile))
             for name, certfile, keyfile in _named(Path(settings.sni_dir))
         }
+        if not named:
+            _log.warning("--ssl-sni-dir: there is no certificate in %s yet.", settings.sni_dir)
         default.sni_callback = lambda tls, name, _: _choose(named, tls, name)
     return default
 

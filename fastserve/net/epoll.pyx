@@ -110,6 +110,7 @@ cdef extern from *:
     const int SOCK_NONBLOCK
     const int SOL_SOCKET
     const int SO_ERROR
+    const int SO_SNDBUF
     const int TCP_NODELAY
     const size_t SUN_PATH_AT "offsetof(struct sockaddr_un, sun_path)"
     int accept4(int fd, sockaddr *name, socklen_t *length, int flags)
@@ -141,6 +142,9 @@ cdef enum:
     JOIN_BYTES = 4 * 1024
     # Of one sendfile(2): others wait while the kernel copies, and reads what is not in memory.
     SEND_FILE_BYTES = 1024 * 1024
+    # What the kernel buffers of a file for a Unix socket, unless net.core.wmem_max is smaller. By itself this does not grow,
+    # unlike that of TCP, and a file would go in steps so small that most of the time went into waiting for each.
+    UNIX_FILE_BYTES = 1024 * 1024
     # How many queued parts one sendmsg(2) takes. The kernel's limit is 1024.
     MOST_PARTS = 64
     # The marks that asyncio starts with.
@@ -574,6 +578,8 @@ cdef class Transport:
         parts = [before] if before else []
         if count:
             parts.append(FilePart(fd, offset, count))
+            if count > SEND_FILE_BYTES:
+                self._widen()
         if after:
             parts.append(after)
         if not parts:
@@ -586,6 +592,13 @@ cdef class Transport:
             self._queue += parts
         self._watch()
         self._pause_if_full()
+
+    cdef int _widen(self) except -1:
+        """Have a Unix socket take a large file in large steps."""
+        cdef int size = UNIX_FILE_BYTES
+        if not isinstance(self._peername, tuple):
+            setsockopt(self._fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size))
+        return 0
 
     cdef Py_ssize_t _send(self, const char *data, Py_ssize_t size) except -1:
         """Return how many bytes the kernel took; on an error 0, and the connection is lost."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import zlib
 from typing import Any
 
 import pytest
 
+from fastserve.asgi.arrival import Arrival
 from fastserve.asgi.types import Message
 from fastserve.errors import ClientDisconnected, InvalidMessage, InvalidResponse
 from tests.doubles import CLIENT, SERVER, Call, Peer, PlayedApp, Rig, request, turns
@@ -374,7 +376,7 @@ async def test_compression_can_be_switched_off() -> None:
 @pytest.mark.parametrize(
     ("sent", "told", "answered"),
     [
-        (close(1000, b"bye"), disconnect(1000, "bye"), b"\x03\xe8"),
+        (close(1000, b"bye"), disconnect(1000, "bye"), b"\x03\xe8bye"),
         (close(4001), disconnect(4001), b"\x0f\xa1"),
         (close(), disconnect(1005), b""),
     ],
@@ -585,3 +587,17 @@ async def test_a_session_may_end_while_nobody_but_its_connection_knows_it() -> N
         peer.send(close(1000))
         await turns()
         assert peer.transport.is_closed
+
+
+async def test_waits_that_were_cancelled_are_not_kept() -> None:
+    socket = await opened()
+    for _ in range(100):
+        waiting = asyncio.ensure_future(socket.receive())
+        await turns()
+        waiting.cancel()
+        await turns()
+    gc.collect()
+    kept = [each for each in gc.get_objects() if type(each) is Arrival]
+    assert len(kept) <= 1, "the last one, until there is another"
+    socket.peer.send(text("hello"))
+    assert await socket.receive() == received("hello")

@@ -182,6 +182,12 @@ def test_what_is_wrong_is_said(what: str, message: str, tmp_path: Path) -> None:
         ({"keyfile": "k"}, "--ssl-keyfile needs --ssl-certfile"),
         ({"sni_dir": "d"}, "--ssl-sni-dir needs --ssl-certfile"),
         ({"ca_certs": "c"}, "--ssl-ca-certs needs --ssl-certfile"),
+        ({"cert_reqs": 1}, "--ssl-cert-reqs needs --ssl-certfile"),
+        ({"ciphers": "HIGH"}, "--ssl-ciphers needs --ssl-certfile"),
+        ({"handshake_s": 1.0}, "--ssl-handshake-timeout needs --ssl-certfile"),
+        ({"keyfile_password": "p"}, "--ssl-keyfile-password needs --ssl-certfile"),
+        ({"min_version": "1.3"}, "--ssl-min-version needs --ssl-certfile"),
+        ({"version": 2}, "--ssl-version needs --ssl-certfile"),
         ({"certfile": "c", "cert_reqs": 2}, "--ssl-cert-reqs 2 needs --ssl-ca-certs"),
     ],
     ids=str,
@@ -190,6 +196,19 @@ def test_an_option_that_needs_another_one_says_so(options: dict[str, str], messa
     settings = TlsSettings(**options)  # type: ignore[arg-type]
     with pytest.raises(SettingsError, match=message):
         open_certificates(settings)
+
+
+@pytest.mark.parametrize("has_name", [False, True])
+def test_a_folder_without_certificates_is_warned_of(
+    has_name: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "names"
+    folder.mkdir()
+    if has_name:
+        pair = write_pair(folder, "a.example", stem="a.example")
+        assert Path(pair["ssl_certfile"]).parent == folder
+    Certificates(tls_settings(tmp_path, sni_dir=str(folder)))
+    assert ("there is no certificate in" in caplog.text) is not has_name
 
 
 @pytest.mark.parametrize("mode", [0o600, 0o640, 0o644], ids=oct)

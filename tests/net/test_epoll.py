@@ -9,13 +9,14 @@ import socket
 import warnings
 from collections.abc import Iterator
 from itertools import pairwise
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
 from tests.conftest import LoopFactory
 from tests.doubles import turns, until
-from tests.net.serving import Client, Echo, Told, descriptors, serving, settle
+from tests.net.serving import Client, Echo, Told, descriptors, serving, settle, unix_listener
 
 epoll = pytest.importorskip("fastserve.net.epoll", reason="the native transport is not built")
 
@@ -249,3 +250,20 @@ async def test_a_child_process_does_not_inherit_connections() -> None:
         _, told = await site.accept()
         fds = [*descriptors("anon_inode:[eventpoll]"), told.transport.get_extra_info("socket").fileno()]
         assert not any(os.get_inheritable(fd) for fd in fds)
+
+
+async def test_a_unix_socket_takes_a_large_file_in_large_steps(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(bytes(range(256)) * 4096 * 3)
+    async with serving(listening=unix_listener(tmp_path)) as site:
+        client, told = await site.accept()
+        sock = told.transport.get_extra_info("socket")
+        before = sock.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
+        with path.open("rb") as file:
+            cast(Any, told.transport).send_file(b"head", file.fileno(), 0, 1000, b"")
+            assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) == before, "a small one needs no more"
+            cast(Any, told.transport).send_file(b"", file.fileno(), 0, path.stat().st_size, b"tail")
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) > before
+        told.transport.close()
+        content = path.read_bytes()
+        assert await client.receive_all() == b"head" + content[:1000] + content + b"tail"

@@ -61,8 +61,10 @@ def unmask(data: bytes, begin: int, size: int, key: bytes) -> bytes:
 def _unmask_each(data: bytes, begin: int, size: int, key: bytes) -> bytes:
     """Do the same byte by byte. The compiler makes vectors of it."""
     masked, mask = data, key
-    # Compiled, new bytes that nobody has seen yet are written through a pointer.
-    unmasked = bytes(size) if _IS_COMPILED else bytearray(size)
+    if size < 2:
+        return bytes([masked[begin] ^ mask[0]]) if size else b""  # Python shares these: they must not be written to.
+    # Compiled, a copy that nobody has seen yet is written through a pointer.
+    unmasked: Any = masked[begin : begin + size] if _IS_COMPILED else bytearray(size)
     target: Any = unmasked
     first, second, third, fourth = mask[0], mask[1], mask[2], mask[3]
     index = 0
@@ -75,7 +77,7 @@ def _unmask_each(data: bytes, begin: int, size: int, key: bytes) -> bytes:
     while index < size:
         target[index] = masked[begin + index] ^ mask[index % 4]
         index += 1
-    return bytes(unmasked)
+    return unmasked if _IS_COMPILED else bytes(unmasked)
 
 
 def frame_head(first: int, size: int) -> bytes:

@@ -144,7 +144,7 @@ class Reader:
             self._begin_data(first, opcode, size)
         self._opcode = opcode
         self._is_final = first & _FIN != 0
-        self._key = self._buffer[at : at + _KEY_BYTES]
+        self._key = data[at : at + _KEY_BYTES]
         self._left = size
         self._at = at + _KEY_BYTES
         self._is_in_frame = True
@@ -235,10 +235,13 @@ class Reader:
         if self._undecoded:
             part = self._undecoded + part
         try:
-            text, used = _decode_utf8(part, "strict", is_end)
+            if is_end:
+                self._undecoded = b""
+                return part.decode()
+            text, used = _decode_utf8(part, "strict", False)
         except UnicodeDecodeError:
             raise WebSocketViolation(BAD_DATA, "a text message is not UTF-8") from None
-        self._undecoded = part[used:] if used < len(part) else b""
+        self._undecoded = part[used:]
         return text
 
     # Control frames.
