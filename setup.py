@@ -49,11 +49,13 @@ def extensions() -> list[Extension]:
         raise SystemExit(f"FASTSERVE_EXTENSIONS: {wanted!r} is not one of auto, no, require")
     if wanted == "no" or sys.implementation.name != "cpython":
         return []
-    from Cython.Build import cythonize
-
     sources = [path.with_suffix(".py") for path in PACKAGE.rglob("*.pxd") if path.with_suffix(".py").exists()]
     if sys.platform == "linux":
         sources += PACKAGE.rglob("*.pyx")
+    if not sources and wanted == "require":
+        raise SystemExit("FASTSERVE_EXTENSIONS=require: what is to be compiled (.pxd) is not among these sources")
+    from Cython.Build import cythonize
+
     found = [
         Extension(
             ".".join(source.with_suffix("").parts),
