@@ -26,7 +26,11 @@ from pathlib import Path
 from .commands import DEPLOY, PROJECT
 from .dockerfiles import Instruction, Stage, assigned, stages
 
-EXAMPLES = (PROJECT / "Dockerfile", DEPLOY / "docker" / "Dockerfile")
+REQUESTS = {
+    PROJECT / "Dockerfile": ("/orders", '{"item": "tea", "price": 2.5, "quantity": 4}'),
+    DEPLOY / "docker" / "Dockerfile": ("/greetings", '{"name": "Ada"}'),
+}
+"""Dockerfiles, and a request for the application in each."""
 SUITE = "bookworm"
 PACKAGES = "ca-certificates,python3,python3-dev,python3-pip,python3-venv"
 # The images of Python have these names, and no others of the system's.
@@ -52,7 +56,11 @@ class State:
         inside = f"cd {shlex.quote(self.folder)} && {command}"
         print(f"   RUN {command}", flush=True)
         with mounted("proc", self.root / "proc"):
-            subprocess.run(["chroot", str(self.root), "/bin/sh", "-c", inside], env=environment, check=True, text=True)
+            done = subprocess.run(
+                ["chroot", str(self.root), "/bin/sh", "-c", inside], env=environment, capture_output=True, text=True
+            )
+        if done.returncode != 0:
+            sys.exit(f"{done.stdout}{done.stderr}it ended with {done.returncode}")
 
     def copy(self, sources: Sequence[Path], target: str) -> None:
         """Copy files, or the content of folders, to a path of this file system."""
@@ -206,8 +214,8 @@ class Container:
         return self._process.wait(PATIENCE_S)
 
 
-def try_image(state: State, stage: Stage) -> None:
-    """Start an image, ask it, and stop it.
+def try_image(state: State, stage: Stage, request: Sequence[str]) -> None:
+    """Start an image, ask it, and stop it. request: the target and the body of a POST request to its application.
 
     Raises:
         AssertionError: something is not as it should be.
@@ -229,7 +237,7 @@ def try_image(state: State, stage: Stage) -> None:
         assert int(said["CapEff"], 16) == 0, "it has capabilities"
         assert container.start(["sh", "-c", "fastserve --version | grep -q ', compiled)'"]).wait() == 0, "not compiled"
         assert container.start(["touch", "/srv/app/x"]).wait() != 0, "the file system can be written"
-        slow = container.start(["python", "-c", SLOW_REQUEST])
+        slow = container.start(["python", "-c", SLOW_REQUEST, *request])
         _wait_connected(container)
         status = container.stop(number)
         assert slow.wait() == 0, "a request was lost when it stopped"
@@ -237,14 +245,17 @@ def try_image(state: State, stage: Stage) -> None:
         print(f"   {number.name}: ended with 0, the running request answered", flush=True)
 
 
-# Half of the body is sent after the server was told to stop: it waits for the rest.
+# Half of the body is sent before the server is told to stop, and half of it after that.
 SLOW_REQUEST = """
-import socket, time
+import select, socket, sys, time
+fields = "Host: localhost\\r\\nContent-Type: application/json\\r\\nContent-Length: {}\\r\\n"
+head, half = "POST {} HTTP/1.1\\r\\n" + fields + "\\r\\n", 5
+target, body = sys.argv[1:]
 sock = socket.create_connection(("127.0.0.1", 8000))
-sock.sendall(b"POST / HTTP/1.1\\r\\nHost: localhost\\r\\nContent-Length: 2\\r\\n\\r\\nx")
-time.sleep(1.5)
-sock.sendall(b"x")
-assert sock.recv(100).startswith(b"HTTP/1.1 "), "no answer"
+sock.sendall((head.format(target, len(body)) + body[:half]).encode())
+assert not select.select([sock], [], [], 1.5)[0], "answered too soon"
+sock.sendall(body[half:].encode())
+assert sock.recv(100).startswith(b"HTTP/1.1 20"), "no answer"
 """
 
 
@@ -260,7 +271,7 @@ def _wait_connected(container: Container) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("dockerfiles", nargs="*", type=Path, default=EXAMPLES)
+    parser.add_argument("dockerfiles", nargs="*", type=Path, default=[*REQUESTS])
     parser.add_argument("--folder", type=Path, help="where file systems are made; it must allow devices")
     parser.add_argument("--base", type=Path, help="a base made before, with --keep-base")
     parser.add_argument("--keep-base", type=Path, help="leave the base here")
@@ -275,7 +286,7 @@ def main() -> int:
             make_base(base)
         for dockerfile in given.dockerfiles:
             print(dockerfile.resolve().relative_to(PROJECT), flush=True)
-            try_image(*build(dockerfile.resolve(), base, Path(folder)))
+            try_image(*build(dockerfile.resolve(), base, Path(folder)), REQUESTS[dockerfile.resolve()])
     return 0
 
 
