@@ -50,10 +50,12 @@ def extensions() -> list[Extension]:
         raise SystemExit(f"FASTSERVE_EXTENSIONS: {wanted!r} is not one of auto, no, require")
     if wanted == "no" or sys.implementation.name != "cpython":
         return []
-    from Cython.Build import cythonize
-
     sources = [path.with_suffix(".py") for path in PACKAGE.rglob("*.pxd") if path.with_suffix(".py").exists()]
     sources += [path for path in PACKAGE.rglob("*.pyx") if path.stem not in LINUX_ONLY or sys.platform == "linux"]
+    if not sources and wanted == "require":
+        raise SystemExit("FASTSERVE_EXTENSIONS=require: what is to be compiled (.pxd) is not among these sources")
+    from Cython.Build import cythonize
+
     found = [
         Extension(
             ".".join(source.with_suffix("").parts),

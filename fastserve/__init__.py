@@ -22,7 +22,7 @@ __all__ = ["Config", "Server", "__version__", "accelerate", "run", "serve"]
 
 # What programs use is imported when it is asked for: workers and tools import parts of this package only.
 _PLACES = {"accelerate": "accel", "Config": "config", "Server": "server", "run": "server", "serve": "server"}
-_MODULES = ("config", "server", "testing")
+_MODULES = ("config", "logging", "server", "testing")
 
 
 def __getattr__(name: str) -> Any:

@@ -30,6 +30,7 @@ from fastserve.peers import ADVICE, FULFILLED, UVICORN_LISTS, VALUES, aliases
 from fastserve.settings import (
     AppSettings,
     Option,
+    ReloadSettings,
     Settings,
     declared_options,
     group_title,
@@ -95,12 +96,20 @@ def _serve(argv: Sequence[str]) -> int:
         load_env_file(given.values["env_file"], os.environ)
     given.notes += fall_back(given.values, os.environ)
     settings = Settings.from_options(given.values)
+    _refuse_missing(settings.reload)
     configure_logging(settings.logs)
     for text in (*given.notes, *settings.notes):
         _log.info("%s.", text)
     for text in remarks(given.names, os.environ):
         _log.warning("%s", text)
     return serve(settings)
+
+
+def _refuse_missing(settings: ReloadSettings) -> None:
+    # Here as in uvicorn's command; in programs it is a warning, since they may name what is only there sometimes.
+    for directory in settings.directories if settings.reload else ():
+        if not Path(directory).is_dir():
+            raise SettingsError(f"--reload-dir: {directory}: there is no such directory")
 
 
 def _complain(message: str, status: int) -> int:

@@ -136,6 +136,7 @@ ADVICE: dict[str, str] = {
 VALUES: dict[str, str] = {
     "ws": "WebSockets are spoken by fastserve itself, so there is no library to choose; leave it out",
     "http": "requests are read by fastserve itself, so there are no protocol classes to plug in; leave it out",
+    "interface": "'auto' finds out by itself what APP is, so leave it out; RSGI, which is granian's own, is not served",
 }
 """What to say besides that the value of an option is not allowed."""
 

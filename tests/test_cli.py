@@ -295,6 +295,12 @@ def test_a_variable_that_only_looks_like_an_option_does_not_hinder(
             "Invalid value for '--http': 'x' is not one of 'auto', 'httptools', 'h11'. In fastserve, requests are"
             " read by fastserve itself, so there are no protocol classes to plug in; leave it out.",
         ),
+        (
+            ["a:app", "--interface", "rsgi"],
+            "Invalid value for '--interface': 'rsgi' is not one of 'auto', 'asgi3', 'asgi2', 'wsgi'. In fastserve,"
+            " 'auto' finds out by itself what APP is, so leave it out; RSGI, which is granian's own, is not served.",
+        ),
+        (["a:app", "--reload", "--reload-dir", "x"], "--reload-dir: x: there is no such directory"),
         (["a:app", "--bind", "x"], "--bind: 'x' is not HOST:PORT, [IPV6]:PORT, unix:PATH or fd://N"),
         (["a:app", "--bind", "unix:/a", "--port", "1"], "--bind and --host or --port exclude each other"),
         (["a:app", "--header", "x"], "--header: 'x' is not NAME:VALUE"),

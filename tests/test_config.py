@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import uvicorn.logging
 
 import fastserve
 from fastserve import Config
@@ -81,6 +82,7 @@ def test_an_unknown_keyword_is_an_error_that_names_the_right_one(keyword: str, h
     [
         ({"port": 65536}, "--port: 65536 is more than 65535"),
         ({"http2": True}, "http2: HTTP/2 is not served"),
+        ({"ws": "websockets"}, "ws: 'websockets' is not one of auto, none: WebSockets are spoken by fastserve itself"),
         ({"http": socket.socket}, "http: socket cannot be plugged in"),
         ({"loop": "trio"}, "--loop: 'trio' is not"),
         ({"workers": 0}, "--workers: 0 is less than 1"),
@@ -206,6 +208,9 @@ def test_a_changed_copy_of_the_standard_configuration_is_taken(capsys: pytest.Ca
 def test_the_package_gives_what_programs_use_and_nothing_else() -> None:
     assert fastserve.Config is Config
     assert fastserve.config.LOGGING_CONFIG is LOGGING_CONFIG
+    formatters = {name for name in dir(uvicorn.logging) if name.endswith("Formatter")}
+    assert formatters == {name for name in fastserve.logging.__all__ if name.endswith("Formatter")}
+    assert fastserve.logging.TRACE_LOG_LEVEL == uvicorn.logging.TRACE_LOG_LEVEL
     assert {"Config", "Server", "run", "serve"} <= set(fastserve.__all__)
     with pytest.raises(AttributeError, match="no attribute 'absent'"):
         fastserve.absent  # noqa: B018

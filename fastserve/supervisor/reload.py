@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -17,6 +18,8 @@ from pathlib import Path
 from fastserve.errors import StartupError
 from fastserve.settings import ReloadSettings
 from fastserve.supervisor import watcher
+
+_log = logging.getLogger("fastserve")
 
 _WHAT_WATCHES = {"listen": "WatchFiles", "poll": "StatReload"}
 
@@ -30,6 +33,9 @@ class Watcher:
 
     def __init__(self, settings: ReloadSettings) -> None:
         what = watcher.watched(settings.directories, settings.includes, settings.excludes, settings.delay_s)
+        for directory in settings.directories:
+            if not Path(directory).is_dir():
+                _log.warning("--reload-dir: %s: there is no such directory, so it is not watched", directory)
         how = "listen" if importlib.util.find_spec("watchfiles") is not None else "poll"
         self.directories = sorted(what.directories)
         self.name = _WHAT_WATCHES[how]

@@ -126,7 +126,8 @@ def import_module(name: str) -> ModuleType:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name is not None and (name == error.name or name.startswith(error.name + ".")):
-            raise AppLoadError(f'there is no module "{error.name}" in {sys.path[0]} or elsewhere on sys.path') from None
+            place = sys.path[0] or os.getcwd()  # it is empty for `python -c`
+            raise AppLoadError(f'there is no module "{error.name}" in {place} or elsewhere on sys.path') from None
         raise AppLoadError(f'"{name}" cannot be imported', _own_trace(error)) from None
     except (Exception, SystemExit) as error:
         raise AppLoadError(f'"{name}" cannot be imported', _own_trace(error)) from None

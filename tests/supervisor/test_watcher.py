@@ -136,6 +136,16 @@ def test_a_file_that_is_not_watched_is_not_told_of(running: Watcher, here: Path)
         assert "data.txt" not in running.changes()
 
 
+def test_a_directory_that_is_not_there_is_named(here: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (here / "there").mkdir()
+    watching = Watcher(ReloadSettings(reload=True, directories=("there", "missing")))
+    try:
+        assert watching.directories == [str(here / "there")]
+        assert caplog.messages == ["--reload-dir: missing: there is no such directory, so it is not watched"]
+    finally:
+        watching.close()
+
+
 def test_a_watcher_that_ends_is_noticed(running: Watcher) -> None:
     os.kill(running._process.pid, signal.SIGKILL)
     with pytest.raises(EOFError):

@@ -15,7 +15,7 @@ import pytest
 from fastserve.asgi.types import ASGIApp
 from fastserve.errors import AppLoadError
 from fastserve.settings import AppSettings
-from fastserve.worker.apploader import import_from_string, load_app
+from fastserve.worker.apploader import import_from_string, import_module, load_app
 
 APP = """
 async def app(scope, receive, send):
@@ -172,6 +172,15 @@ def test_a_module_that_is_not_there_is_named_with_the_place(
     error = refusal(load, name, {"pkg/__init__.py": "", "flat.py": ""})
     assert str(error) == f'there is no module "{missing}" in {tmp_path} or elsewhere on sys.path'
     assert error.trace == ""
+
+
+def test_the_place_is_the_current_directory_where_the_path_does_not_say_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", ["", *sys.path])  # as for `python -c`
+    with pytest.raises(AppLoadError, match=f'^there is no module "absent" in {tmp_path} or elsewhere'):
+        import_module("absent")
 
 
 def test_a_module_that_is_missing_inside_the_module_is_shown_where_it_is_imported(load: Load) -> None:

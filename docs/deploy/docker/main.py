@@ -1,6 +1,8 @@
 """An application: replace it with yours."""
 
-from fastapi import FastAPI
+from typing import Annotated
+
+from fastapi import Body, FastAPI
 
 app = FastAPI()
 
@@ -9,3 +11,9 @@ app = FastAPI()
 async def hello() -> dict[str, str]:
     """Say hello."""
     return {"message": "Hello, World!"}
+
+
+@app.post("/greetings")
+async def greet(name: Annotated[str, Body(embed=True)]) -> dict[str, str]:
+    """Say hello to someone."""
+    return {"message": f"Hello, {name}!"}
