@@ -1,22 +1,27 @@
 """Which versions of the frameworks the accelerator was verified with: with others it does nothing.
 
 Verified means that the frameworks' own test suites give the same results with and without it (tests/equality).
+
+It stands in for code of FastAPI and Starlette, so their versions count exactly. What it takes of pydantic and anyio are
+the validators, the serializers and the threads that the framework takes, and it calls them as the framework does: there
+a range counts, of which both ends were verified.
 """
 
 from __future__ import annotations
 
+import re
 import sys
 from functools import cache
 from importlib import metadata
 from typing import Any
 
-VERIFIED = {
-    "fastapi": ("0.165.0",),
-    "starlette": ("1.10.0",),
-    "pydantic": ("2.14.3",),
-    "anyio": ("4.16.0",),
-}
-"""The versions of each package. What an application does not use need not be there."""
+_two_numbers = re.compile(r"(?:[0-9]+!)?([0-9]+)(?:\.([0-9]+))?").match
+
+VERIFIED = {"fastapi": ("0.165.0",), "starlette": ("1.10.0",)}
+"""The versions of the frameworks."""
+
+RANGES = {"anyio": ((4, 10), (5, 0)), "pydantic": ((2, 12), (3, 0))}
+"""Of other packages: the first version, and the first that is too new, each as its first two numbers."""
 
 
 def why_not(app: Any) -> str | None:
@@ -47,9 +52,27 @@ def describe(app: Any) -> str:
 
 def _unverified(package: str) -> str | None:
     version = _version(package)
-    if version in VERIFIED[package]:
-        return None
-    return f"{package} {version} is not a version that this was verified with ({', '.join(VERIFIED[package])})"
+    if package in RANGES:
+        first, too_new = RANGES[package]
+        is_verified = first <= _numbers(version) < too_new
+    else:
+        is_verified = version in VERIFIED[package]
+    return (
+        None if is_verified else f"{package} {version} is not a version that this was verified with ({_known(package)})"
+    )
+
+
+def _known(package: str) -> str:
+    if package in VERIFIED:
+        return ", ".join(VERIFIED[package])
+    first, too_new = (".".join(map(str, numbers)) for numbers in RANGES[package])
+    return f"from {first} on, before {too_new}"
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """Return the first two numbers of a version (PEP 440); zeros where it begins otherwise."""
+    match = _two_numbers(version)
+    return (int(match[1]), int(match[2] or 0)) if match is not None else (0, 0)
 
 
 @cache

@@ -102,14 +102,38 @@ def test_attributes_are_those_of_the_application() -> None:
     assert not hasattr(app, "note")
 
 
-@pytest.mark.parametrize("package", ["fastapi", "starlette", "pydantic", "anyio"])
-def test_versions_that_were_not_verified_are_left_alone(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(versions.VERIFIED, package, ("0.1",))
+UNVERIFIED = [
+    ("fastapi", "0.165.1"),
+    ("starlette", "1.10.0rc1"),
+    ("pydantic", "2.11.10"),
+    ("pydantic", "3.0.0a1"),
+    ("anyio", "5.0"),
+    ("anyio", "unknown"),
+]
+
+
+@pytest.mark.parametrize(("package", "version"), UNVERIFIED, ids=" ".join)
+def test_versions_that_were_not_verified_are_left_alone(
+    package: str, version: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    of_others = versions._version
+    monkeypatch.setattr(versions, "_version", lambda name: version if name == package else of_others(name))
     app = _app()
     assert accelerate(app) is app
     assert all("is not a version that this was verified with" in str(report.reason) for report in explain(app))
     with pytest.raises(AccelerationError, match=package):
         accelerate(app, mode="strict")
+
+
+@pytest.mark.parametrize(
+    ("package", "version"), [("pydantic", "2.12.0"), ("pydantic", "2.99.1b2"), ("anyio", "4.16.3.post1")], ids=" ".join
+)
+def test_releases_of_what_is_called_as_the_framework_calls_it_do_not_matter(
+    package: str, version: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    of_others = versions._version
+    monkeypatch.setattr(versions, "_version", lambda name: version if name == package else of_others(name))
+    assert accelerate(_app(), mode="strict") is not None
 
 
 def test_strict_names_the_routes_that_cannot_be_accelerated() -> None:

@@ -77,7 +77,7 @@ class Environment:
     def __init__(self, suite: Suite, cache: Path) -> None:
         self.suite = suite
         self._folder = cache.absolute() / f"{suite.name}-py{sys.version_info.major}.{sys.version_info.minor}"
-        self.source = self._folder / suite.name
+        self.source = self._folder / suite.source
         self.python = self._folder / "venv" / "bin" / "python"
 
     def make(self) -> None:

@@ -12,17 +12,24 @@ PINS = Path(__file__).with_name("pins")
 class Suite:
     """The test suite of one version of a framework, as its source distribution on PyPI carries it.
 
-    sha256: of the source distribution. ignored: files of the suite that are not run, with a reason beside each.
+    sha256: of the source distribution. others: what is special about the other packages of its environment.
+    ignored: files of the suite that are not run, with a reason beside each.
     """
 
     framework: str
     version: str
     sha256: str
+    others: str = ""
     ignored: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
         """What the suite is called in tables and folders."""
+        return f"{self.source}-{self.others}" if self.others else self.source
+
+    @property
+    def source(self) -> str:
+        """What its source distribution is called."""
         return f"{self.framework}-{self.version}"
 
     @property
@@ -36,6 +43,12 @@ SUITES = (
         framework="fastapi",
         version="0.165.0",
         sha256="dd94d4128319c1e1d50535ab023ab698f850a4d2822f0e181747b46f4ff3c0ab",
+    ),
+    Suite(
+        framework="fastapi",
+        version="0.165.0",
+        sha256="dd94d4128319c1e1d50535ab023ab698f850a4d2822f0e181747b46f4ff3c0ab",
+        others="oldest",
     ),
     Suite(
         framework="starlette",
