@@ -85,21 +85,24 @@ clean:
 
 HOT := $(shell find fastserve -name '*.pxd' -o -name '*.pyx')
 BUILT_FROM := setup.py setup.cfg pyproject.toml $(HOT) $(wildcard $(HOT:.pxd=.py))
+SAY_WHAT = @echo 'Setting up $(VENV): packages from the index, and a minute or two of compiling.'
 SAY_IF_SLOW := $(BIN)/fastserve --version | grep -q compiled \
 	|| echo 'The hot modules could not be compiled (is there a C compiler?): everything works, but slower.'
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "fastserve needs Python 3.11 or newer, $(PYTHON) is older: make PYTHON=python3.13" >&2; exit 1; }
-	$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -m venv $(VENV)
 
 $(VENV)/demo: $(BIN)/python $(BUILT_FROM)
-	$(BIN)/python -m pip install --quiet --editable '.[demo]'
+	$(SAY_WHAT)
+	@$(BIN)/python -m pip install --quiet --editable '.[demo]'
 	@$(SAY_IF_SLOW)
 	@touch $@
 
 $(VENV)/development: $(BIN)/python $(BUILT_FROM)
-	$(BIN)/python -m pip install --quiet --editable '.[demo,yaml,test,lint]'
+	$(SAY_WHAT)
+	@$(BIN)/python -m pip install --quiet --editable '.[demo,yaml,test,lint]'
 	@$(SAY_IF_SLOW)
 	@touch $@
 

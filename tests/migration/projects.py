@@ -24,6 +24,7 @@ from .catalogue import PROJECTS, Project, Talk
 from .running import Answer, Run, Runner
 
 REPOSITORY = Path(__file__).parents[2]
+TABLE_HEAD = ("| project | command from | command | compared, and found the same |", "|---|---|---|---|")
 WORDS = re.compile(r"[\w-]+|[^\w-]")
 KEEP_ALIVE = ("connection", "keep-alive")
 """What applications send with event streams; it says nothing in HTTP/1.1."""
@@ -180,7 +181,7 @@ def main() -> int:
             print(f"{project.name}: {'; '.join(found) or 'the same'} ({statuses}; {took_s:.0f} s)", flush=True)
             rows.append(row(project, versions(environment, project), ours))
     if given.table:
-        print("\n".join(["| project | command from | command | compared, and found the same |", "|---|---|---|---|", *rows]))
+        print("\n".join([*TABLE_HEAD, *rows]))
     return int(failed > 0)
 
 
