@@ -6,8 +6,7 @@ RUN apt-get update \
     && apt-get install -y --no-install-recommends gcc libc6-dev \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /build
-ENV FASTSERVE_EXTENSIONS=require \
-    CFLAGS=-g0
+ENV FASTSERVE_EXTENSIONS=require
 COPY . .
 # hadolint ignore=DL3013
 RUN python -m venv --without-pip /opt/venv \

@@ -7,8 +7,8 @@
 A request of the scenario is read by a connection, answered by its application and written to a transport that keeps
 nothing: what the kernel does is not in these figures, nor is the event loop as long as the application does not wait.
 What is counted is a run less another one of fewer rounds, so that starting costs nothing. Where the application waits
-for threads, the loop and the threads are counted too, and the figures vary. With `websocket` it is a message of 32 bytes
-that is sent back. Needs valgrind, and the compiled build.
+for threads, the loop and the threads are counted too, and the figures vary. With `websocket` it is a message of 32
+bytes that is sent back. Needs valgrind, and the compiled build.
 """
 
 from __future__ import annotations

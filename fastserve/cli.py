@@ -13,7 +13,7 @@ import sys
 import threading
 import tomllib
 import typing
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
@@ -26,7 +26,7 @@ from fastserve.accel.versions import why_not
 from fastserve.environment import fall_back, find_variable, load_env_file, refuse_variables, remarks
 from fastserve.errors import SettingsError, StartupError
 from fastserve.logs import configure_logging
-from fastserve.peers import ADVICE, FULFILLED, UVICORN_LISTS, VALUES, aliases
+from fastserve.peers import ADVICE, FULFILLED, STANDS_FOR, UVICORN_LISTS, VALUES, aliases
 from fastserve.settings import (
     AppSettings,
     Option,
@@ -190,6 +190,18 @@ class _Option(click.Option):
         return super().value_from_envvar(ctx)
 
 
+class _Choice(click.Choice[str]):
+    """One of our values, or one of another server's that stands for one of them."""
+
+    def __init__(self, choices: Sequence[str], others: Container[str]) -> None:
+        super().__init__(choices)
+        self._others = others
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """See ParamType."""
+        return value if value in self._others else super().convert(value, param, ctx)
+
+
 class _Workers(click.ParamType):  # type: ignore[type-arg]
     name = "N|auto"
 
@@ -302,7 +314,7 @@ def _metavar(declared: Option) -> str | None:
 
 def _click_type(declared: Option, annotation: Any) -> click.ParamType[Any]:
     if declared.choices:
-        return click.Choice(declared.choices)
+        return _Choice(declared.choices, STANDS_FOR.get(option_name(declared), {}))
     if declared.flag == "--workers":
         return _Workers()
     if declared.unit == "bytes":
@@ -327,6 +339,11 @@ def _given_options(app: str | None, **values: Any) -> _Given:
         raise click.UsageError("no application is named; for example: fastserve main:app")
     notes = [f"{flag} is not needed: {text}" for flag, text in FULFILLED.items() if values.pop(_name(flag))]
     given = {name: value for name, value in values.items() if not _is_default(ctx, name)}
+    for name in STANDS_FOR.keys() & given.keys():
+        value = given[name]
+        given[name] = STANDS_FOR[name].get(value, value)
+        if given[name] != value:
+            notes.append(f"--{name} {value} stands for --{name} {given[name]}: fastserve does that itself")
     for name in given:
         if ctx.get_parameter_source(name) is ParameterSource.ENVIRONMENT:
             variable = find_variable(name, os.environ) or ""

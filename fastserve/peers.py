@@ -133,6 +133,12 @@ ADVICE: dict[str, str] = {
 }
 """What to do instead of options that are not here."""
 
+STANDS_FOR: dict[str, dict[str, str]] = {
+    "ws": dict.fromkeys(("websockets", "websockets-sansio", "wsproto"), "auto"),
+    "http": {"zttp": "auto"},
+}
+"""Values with which uvicorn is told to use a library, and that of ours which does the same without it."""
+
 VALUES: dict[str, str] = {
     "ws": "WebSockets are spoken by fastserve itself, so there is no library to choose; leave it out",
     "http": "requests are read by fastserve itself, so there are no protocol classes to plug in; leave it out",

@@ -82,7 +82,10 @@ def test_an_unknown_keyword_is_an_error_that_names_the_right_one(keyword: str, h
     [
         ({"port": 65536}, "--port: 65536 is more than 65535"),
         ({"http2": True}, "http2: HTTP/2 is not served"),
-        ({"ws": "websockets"}, "ws: 'websockets' is not one of auto, none: WebSockets are spoken by fastserve itself"),
+        (
+            {"ws": "no.such:Class"},
+            "ws: 'no.such:Class' is not one of auto, none: WebSockets are spoken by fastserve itself",
+        ),
         ({"http": socket.socket}, "http: socket cannot be plugged in"),
         ({"loop": "trio"}, "--loop: 'trio' is not"),
         ({"workers": 0}, "--workers: 0 is less than 1"),

@@ -15,7 +15,7 @@ from uvicorn.main import main as uvicorn_command
 from fastserve import cli
 from fastserve.config import Config
 from fastserve.errors import SettingsError
-from fastserve.peers import ADVICE, ALIASES, FULFILLED, KEYWORDS, PLURALS, VALUES, variables
+from fastserve.peers import ADVICE, ALIASES, FULFILLED, KEYWORDS, PLURALS, STANDS_FOR, VALUES, variables
 from fastserve.settings import declared_options, option_groups, option_name
 
 from .doubles_of_serving import Serving
@@ -153,6 +153,18 @@ def test_what_is_not_here_is_answered_with_what_to_do(
     assert cli.main(["main:app", flag]) == 2
     assert capsys.readouterr().err == f"fastserve: error: {flag}: {ADVICE[flag]}\n"
     assert serving.settings is None
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [(name, value) for name, values in STANDS_FOR.items() for value in values], ids=" ".join
+)
+def test_names_of_libraries_stand_for_what_is_here(
+    name: str, value: str, serving: Serving, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert serving.option("main:app", f"--{name}", value, name=name) == "auto"
+    assert f"--{name} {value} stands for --{name} auto: fastserve does that itself." in capsys.readouterr().err
+    given: dict[str, Any] = {name: value}
+    assert getattr(Config("main:app", **given), name) == "auto"
 
 
 def test_what_is_always_so_is_said_to_be(serving: Serving, capsys: pytest.CaptureFixture[str]) -> None:
