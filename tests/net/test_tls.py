@@ -532,24 +532,24 @@ async def test_sending_waits_for_the_client(sites: Sites) -> None:
         await client.send(request())
         await until(lambda: app.calls)
         call = app.calls[0]
-        await call.start(headers=[(b"content-length", b"%d" % (16 << 20))])
+        await call.start(headers=[(b"content-length", b"%d" % (4 << 20))])
         parts = 0
 
         async def send_parts() -> None:
             nonlocal parts
-            for _ in range(64):
+            for _ in range(16):
                 await call.body(bytes(256 * 1024), more=True)
                 parts += 1
             call.end()
 
         sending = asyncio.ensure_future(send_parts())
         await turns(200)
-        assert parts < 32, "it waits"
+        assert parts < 8, "it waits"
         before = parts
         await turns(200)
         assert parts == before
         await client.receive_until(b"\r\n\r\n")
-        while len(client.received) < 16 << 20:
+        while len(client.received) < 4 << 20:
             assert await client.receive_some()
         await sending
 
