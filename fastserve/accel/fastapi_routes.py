@@ -91,6 +91,8 @@ class FastAPIAdapter(Adapter):
 
     def endpoint(self, route: Route, marks: Marks) -> Endpoint:
         """See Adapter."""
+        if self.app.router.form_limits:
+            raise Unfit("there are limits on forms")
         return FileStackEndpoint(route, marks)
 
     def _included(self, included: _IncludedRouter, marked: Callable[..., Marks]) -> Iterator[Listed]:

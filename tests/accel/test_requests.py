@@ -410,3 +410,8 @@ def test_handlers_of_validation_errors_get_the_same_request_and_errors() -> None
 
     [done] = both(make, Sent("POST", "/x", query=b"q=y", headers=(JSON,), body=(b'{"price":"z"}',)))
     assert len(done.seen) == 1
+
+
+def test_limits_on_forms_are_noted_for_what_the_application_serves_by_itself_too() -> None:
+    done = both(lambda seen: FastAPI(form_limits={"max_fields": 5}), Sent(path="/openapi.json"), Sent(path="/docs"))
+    assert [(each.status, "fastapi" in each.keys) for each in done] == [(200, True)] * 2
