@@ -22,11 +22,10 @@ from matplotlib import pyplot as plt
 from bench import results
 from bench.measure import Sample, median
 from bench.results import FIGURES, Samples
-from bench.scenarios import ROUTES, ROUTES_DEFAULTS, SCENARIOS
+from bench.scenarios import ROUTES, SCENARIOS, SUMMARIES
 
 PAGE = Path("docs/performance.md")
 RESULTS = Path("docs/performance.json")
-_SUMMARIES = {"routes": ROUTES, "routes-defaults": ROUTES_DEFAULTS}
 
 _OURS, _OTHERS = "#d9480f", "#868e96"
 _SHADES = ("#d9480f", "#ffa94d", "#1c7ed6", "#37b24d", "#ae3ec9", "#868e96")
@@ -59,8 +58,8 @@ def filled(page: str, about: dict[str, Any], measured: dict[str, Samples]) -> st
 def _content(name: str, about: dict[str, Any], measured: dict[str, Samples]) -> str:
     if name == "about":
         return describe(about)
-    if name in _SUMMARIES:
-        return _summary(_SUMMARIES[name], measured)
+    if name in SUMMARIES:
+        return _summary(SUMMARIES[name], measured)
     if name not in measured:
         return "Not measured."
     warning = results.disturbance(measured[name])

@@ -81,6 +81,8 @@ ROUTES = tuple(f"fastapi-{route.name}" for route in _ROUTES)
 """The scenarios of the routes, without an access log."""
 ROUTES_DEFAULTS = tuple(f"{name}-defaults" for name in ROUTES)
 """The same, each server with its defaults."""
+SUMMARIES = {"routes": ROUTES, "routes-defaults": ROUTES_DEFAULTS}
+"""Tables that compare several scenarios."""
 
 
 def _routes() -> Iterator[Scenario]:

@@ -12,7 +12,7 @@ from bench import results
 from bench.client import _is_whole, percentile
 from bench.measure import Sample, median
 from bench.results import FIGURES, disturbance, table, times_better
-from bench.scenarios import SCENARIOS
+from bench.scenarios import ROUTES_DEFAULTS, SCENARIOS, SUMMARIES
 from bench.servers import SERVERS, Mode
 
 PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
@@ -30,7 +30,12 @@ def test_a_scenario_names_servers_and_figures_that_there_are() -> None:
 
 def test_the_page_has_a_place_for_each_scenario() -> None:
     places = re.findall(r"<!-- bench: ([a-z0-9-]+) -->", PAGE.read_text("utf-8"))
-    assert sorted(places) == sorted(["about", *SCENARIOS])
+    alone = SCENARIOS.keys() - set(ROUTES_DEFAULTS)
+    assert sorted(places) == sorted(["about", *SUMMARIES, *alone])
+
+
+def test_summaries_are_of_scenarios() -> None:
+    assert all(set(names) <= SCENARIOS.keys() for names in SUMMARIES.values())
 
 
 @pytest.mark.parametrize(("figure", "times"), [("requests_per_s", 4), ("mean_us", 4), ("p99_us", 10), ("cpu_us", 5)])
