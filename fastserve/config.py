@@ -16,7 +16,7 @@ from fastserve.environment import fall_back, load_env_file
 from fastserve.errors import AppLoadError, BindError, SettingsError
 from fastserve.logs import LOGGING_CONFIG, TRACE, LogConfig, configure_logging_by
 from fastserve.net.connection import Connection
-from fastserve.peers import ALIASES, FALLBACKS, FULFILLED, KEYWORDS, NONE_MEANS, PLURALS, STANDS_FOR, VALUES
+from fastserve.peers import ALIASES, FALLBACKS, FULFILLED, KEYWORDS, NONE_MEANS, NOT_GIVEN, PLURALS, STANDS_FOR, VALUES
 from fastserve.settings import Settings, declared_options, option_groups, option_name
 from fastserve.supervisor.listeners import bind_one
 from fastserve.worker.apploader import check_app, load_app
@@ -136,6 +136,8 @@ class Config:
             value = STANDS_FOR[name].get(value, value)
         if name in VALUES and isinstance(value, str) and value not in _CHOICES[name]:
             raise SettingsError(f"{keyword}: {value!r} is not one of {', '.join(_CHOICES[name])}: {VALUES[name]}")
+        if name in NOT_GIVEN and value == NOT_GIVEN[name]:
+            return
         if value is None:
             value = NONE_MEANS.get(name)
         if value is not None or getattr(self, attribute) is None:

@@ -155,6 +155,9 @@ KEYWORDS: dict[str, str] = {
 NONE_MEANS: dict[str, float] = {"ws_ping_interval": 0.0, "ws_ping_timeout": 0.0}
 """What None means to uvicorn in programs, where it is not the default."""
 
+NOT_GIVEN: dict[str, str] = {"ssl_ciphers": "TLSv1"}
+"""Defaults of `uvicorn.Config` that say nothing, and that programs hand on."""
+
 UVICORN_LISTS: dict[str, str | None] = {
     "reload_dir": ":",
     "reload_include": None,

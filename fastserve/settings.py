@@ -578,9 +578,8 @@ class Timeouts(Group):
     silent_s: float = option(
         30.0,
         "--timeout-worker",
-        "Time for which the event loop of a worker may be blocked, at least 2. Then its stack is printed, and it is"
-        " replaced; a"
-        " tenth of this brings a warning with the stack. 0 is no limit.",
+        "Time for which the event loop of a worker may be blocked, at least 2. Then it is"
+        " replaced; a tenth of this brings a warning with its stack. 0 is no limit.",
         unit="seconds",
         minimum=0,
     )

@@ -51,6 +51,7 @@ def test_without_options_it_is_what_the_command_has() -> None:
         ({"forwarded_allow_ips": ["10.0.0.1", "10.0.0.2"]}, {"forwarded_allow_ips": "10.0.0.1,10.0.0.2"}),
         ({"reset_contextvars": True, "http2": False, "workers": None}, {}),
         ({"ws_ping_interval": None, "ws_ping_timeout": None}, {"ws_ping_interval": 0.0, "ws_ping_timeout": 0.0}),
+        ({"ssl_ciphers": "TLSv1", "ssl_version": 17, "ssl_cert_reqs": 0}, {}),
         ({"access_log": False, "limit_memory": 2**30}, {"access_log": False, "limit_memory": 2**30}),
     ],
 )

@@ -6,15 +6,18 @@ framework's own code does, request by request.
 
 from __future__ import annotations
 
+import logging
 import sys
 from typing import TYPE_CHECKING, Any
 
 from fastserve.accel.reports import RouteReport
-from fastserve.accel.versions import why_not
+from fastserve.accel.versions import is_of_a_framework, why_not
 from fastserve.errors import AccelerationError
 
 if TYPE_CHECKING:
     from fastserve.asgi.types import ASGIApp
+
+_log = logging.getLogger("fastserve")
 
 MODES = ("auto", "off", "strict")
 
@@ -39,6 +42,8 @@ def accelerate(app: ASGIApp, *, mode: str = "auto") -> ASGIApp:
     if reason is not None:
         if mode == "strict":
             raise AccelerationError(f"the application cannot be accelerated: {reason}")
+        if is_of_a_framework(app):
+            _log.info("accelerated 0 of %d routes: %s", len(getattr(app, "routes", ())), reason)
         return app
     from fastserve.accel.application import Accelerated
 

@@ -77,7 +77,9 @@ class Source:
     def query(self) -> dict[str, str]:
         """Return the parameters of the query: of each name the last one."""
         if self._query is None:
-            self._query = _parse_query(self.scope["query_string"])
+            query = self.scope["query_string"]
+            # Starlette takes text too, which middleware may have put there.
+            self._query = _parse_query(query) if type(query) is bytes else dict(self.request().query_params)
         return self._query
 
     def header(self, name: bytes) -> str | None:

@@ -24,13 +24,15 @@ RANGES = {"anyio": ((4, 10), (5, 0)), "pydantic": ((2, 12), (3, 0))}
 """Of other packages: the first version, and the first that is too new, each as its first two numbers."""
 
 
+def is_of_a_framework(app: Any) -> bool:
+    """Tell whether this is an application of FastAPI or Starlette."""
+    starlette = sys.modules.get("starlette.applications")
+    return starlette is not None and isinstance(app, starlette.Starlette)
+
+
 def why_not(app: Any) -> str | None:
     """Return why an application cannot be accelerated at all, or None."""
-    if "starlette.applications" not in sys.modules:
-        return "it is not an application of FastAPI or Starlette"
-    from starlette.applications import Starlette
-
-    if not isinstance(app, Starlette):
+    if not is_of_a_framework(app):
         return "it is not an application of FastAPI or Starlette"
     needed = ["starlette", "anyio"]
     if framework(app) == "fastapi":

@@ -54,8 +54,9 @@ cdef int _type_watcher = -1
 def _start():
     """Have the interpreter tell of changes; raises RuntimeError where it cannot."""
     global _dict_watcher, _type_watcher
-    if _type_watcher < 0:
+    if _dict_watcher < 0:
         _dict_watcher = fastserve_new_dict_watcher()
+    if _type_watcher < 0:
         _type_watcher = fastserve_new_type_watcher()
 
 

@@ -24,7 +24,6 @@ cdef class Application(Caller):
 
     @cython.locals(exchange=Exchange)
     cpdef Answering open_exchange(self, RequestHead head, Stream stream)
-    @cython.locals(before=Py_ssize_t)
     cpdef object start(self, object coroutine)
     cpdef ended(self)
     cpdef returned(self, Exchange exchange, object result)

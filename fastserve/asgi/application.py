@@ -117,7 +117,6 @@ class Application(Caller):
 
     def start(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[Any]:
         """Run a call in a task of its own, which is returned. At its end it has to tell `ended`."""
-        before = self.running
         self.running += 1
         context = self._context.copy()
         if self._starts_eagerly:
@@ -125,7 +124,7 @@ class Application(Caller):
             task = _Task(coroutine, **self._task_options)
         else:
             task = self._loop.create_task(coroutine, context=context)
-        if self.running > before and not task.done():  # The first is cheaper to ask, and mostly enough.
+        if not task.done():
             self._tasks.add(task)
         return task
 

@@ -60,6 +60,5 @@ cdef class Session(Receiver):
     cpdef abandon(self)
 
 
-@cython.locals(string=str)
 cdef bytes _encode(object text)
 cdef bytes _copy(object data)

@@ -380,7 +380,7 @@ class Session(Receiver):
         is_text = payload is None
         if is_text:
             payload = _encode(content.get("text"))
-        elif not isinstance(payload, bytes):
+        elif type(payload) is not bytes:
             payload = _copy(payload)
         self.sent_bytes += len(payload)
         self._stream.send_bytes(self._writer.encode_message(payload, is_text))
@@ -392,7 +392,10 @@ class Session(Receiver):
             code = NORMAL
         if not isinstance(code, int) or not is_code(code):
             raise InvalidMessage(f"a WebSocket cannot be closed with the code {code!r}")
-        self._close(code, message.get("reason") or "")
+        reason = message.get("reason") or ""
+        if not isinstance(reason, str):
+            raise InvalidMessage(f"the reason of 'websocket.close' must be text, not {type(reason).__name__}")
+        self._close(code, str.__str__(reason))
         return SENT
 
     def _close(self, code: int, reason: str) -> None:
@@ -456,7 +459,7 @@ class Session(Receiver):
         return SENT
 
     def _send_denial(self, body: object, last: bool) -> Awaitable[None]:
-        content = body if isinstance(body, bytes) else _copy(body)
+        content = body if type(body) is bytes else _copy(body)
         self._stream.send_body(content, last)
         self.sent_bytes += len(content)
         self._state = _CLOSED if last else _DENYING
@@ -507,16 +510,15 @@ _STATES = {
 def _encode(text: object) -> bytes:
     if not isinstance(text, str):
         raise InvalidMessage("'websocket.send' needs bytes or text")
-    string: str = text
     try:
-        return string.encode()
+        return str.encode(text)
     except UnicodeEncodeError as error:
         raise InvalidMessage(f"the text of 'websocket.send' has no UTF-8 form: {error}") from None
 
 
 def _copy(data: object) -> bytes:
-    """Return bytes that may change after they were sent."""
-    if isinstance(data, bytearray | memoryview):
+    """Return bytes that may change after they were sent, or are of a type derived from bytes."""
+    if isinstance(data, bytes | bytearray | memoryview):
         return bytes(data)
     raise InvalidMessage(f"binary content must be bytes, not {type(data).__name__}")
 

@@ -43,7 +43,7 @@ from fastserve.worker.status import StatusPaths
 
 _log = logging.getLogger("fastserve")
 
-# Of the time for a graceful stop, what is kept for the lifespan of the application.
+# Of the time for a graceful stop, what requests leave to the lifespan of the application. It has all that is left.
 _LIFESPAN_SHARE = 0.2
 _LIFESPAN_LEAST_S = 0.5
 _LIFESPAN_MOST_S = 5.0
@@ -162,6 +162,7 @@ class Server:
         self._stop_changed = asyncio.Event()
         self._forced = asyncio.Event()
         self._requests_end_at = float("inf")  # when running requests are cancelled
+        self._lifespan_ends_at = float("inf")
 
     # What happens with each request.
 
@@ -280,9 +281,11 @@ class Server:
         self._stopping = stopping
         now = self._loop.time()
         if stopping is Stopping.GRACEFUL:
-            self._requests_end_at = now + self._settings.timeouts.graceful_s - self._lifespan_s()
+            self._lifespan_ends_at = now + self._settings.timeouts.graceful_s
+            self._requests_end_at = self._lifespan_ends_at - self._lifespan_s()
         elif stopping is Stopping.QUICK:
             self._requests_end_at = now + _QUICK_S
+            self._lifespan_ends_at = self._requests_end_at + _QUICK_LIFESPAN_S
         self.call_soon(self._tell_stopping)
 
     def _tell_stopping(self) -> None:
@@ -291,11 +294,9 @@ class Server:
         self._stop_changed.set()
 
     def _lifespan_s(self) -> float:
-        """Return how long the lifespan of the application may take to end."""
+        """Return how long before the end of a graceful stop requests have to end, for the lifespan."""
         if self._lifespan.state is None:
             return 0.0
-        if self._stopping is Stopping.QUICK:
-            return _QUICK_LIFESPAN_S
         return min(self._settings.timeouts.graceful_s * _LIFESPAN_SHARE, _LIFESPAN_MOST_S)
 
     # The life of the server.
@@ -409,22 +410,27 @@ class Server:
         for listener in self._listeners:
             await listener.stop()
         self._drain_connections()
-        drain = asyncio.ensure_future(self._drain())
+        if not await self._is_done_by(self._drain(), lambda: self._requests_end_at):
+            await self._cancel_requests()
+
+    async def _is_done_by(self, work: Coroutine[Any, Any, None], ends_at: Callable[[], float]) -> bool:
+        """Do the work, and tell whether it was done by a time, which a quick stop brings nearer; if not, cancel it."""
+        doing = asyncio.ensure_future(work)
         changed: asyncio.Future[Any] | None = None
         try:
-            while not drain.done() and self._loop.time() < self._requests_end_at:
-                # A quick stop brings the end nearer.
+            while not doing.done() and (left_s := ends_at() - self._loop.time()) > 0:
                 self._stop_changed.clear()
                 changed = asyncio.ensure_future(self._stop_changed.wait())
-                left_s = self._requests_end_at - self._loop.time()
-                await asyncio.wait((drain, changed), timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait((doing, changed), timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
                 changed.cancel()
+            if doing.done():
+                await doing
+                return True
+            return False
         finally:
-            drain.cancel()
+            doing.cancel()
             if changed is not None:
                 changed.cancel()
-        if not drain.done():
-            await self._cancel_requests()
 
     def _drain_connections(self) -> None:
         """Have all connections end with the exchange that they carry, or a last one."""
@@ -459,12 +465,12 @@ class Server:
             pass  # An application that holds on to its cancellation is left behind.
 
     async def _end_lifespan(self) -> None:
-        within_s = max(self._lifespan_s(), _LIFESPAN_LEAST_S)
-        try:
-            async with asyncio.timeout(within_s):
-                await self._lifespan.stop()
-        except TimeoutError:
-            _log.error("The application did not shut down within %g seconds.", within_s)
+        began_at = self._loop.time()
+        least_at = began_at + _LIFESPAN_LEAST_S
+        if self._stopping is Stopping.NOT:  # It has hardly started.
+            self._lifespan_ends_at = began_at + self._settings.timeouts.graceful_s
+        if not await self._is_done_by(self._lifespan.stop(), lambda: max(self._lifespan_ends_at, least_at)):
+            _log.error("The application did not shut down within %.1f seconds.", self._loop.time() - began_at)
             self._lifespan.cancel()
 
     def _cut_connections(self) -> None:

@@ -114,12 +114,15 @@ UNVERIFIED = [
 
 @pytest.mark.parametrize(("package", "version"), UNVERIFIED, ids=" ".join)
 def test_versions_that_were_not_verified_are_left_alone(
-    package: str, version: str, monkeypatch: pytest.MonkeyPatch
+    package: str, version: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     of_others = versions._version
     monkeypatch.setattr(versions, "_version", lambda name: version if name == package else of_others(name))
     app = _app()
-    assert accelerate(app) is app
+    with caplog.at_level(logging.INFO, "fastserve"):
+        assert accelerate(app) is app
+    [said] = caplog.messages
+    assert said.startswith(f"accelerated 0 of {len(app.routes)} routes: {package} {version} is not a version")
     assert all("is not a version that this was verified with" in str(report.reason) for report in explain(app))
     with pytest.raises(AccelerationError, match=package):
         accelerate(app, mode="strict")

@@ -216,6 +216,8 @@ REQUESTS = {
     "openapi": Sent(path="/openapi.json"),
     "docs": Sent(path="/docs"),
     "root-path": Sent(path="/prefix/plain/5", query=b"q=a", scope={"root_path": "/prefix"}),
+    "query-as-text": Sent(path="/plain/5", scope={"query_string": "q=a%20b&flag=1"}),
+    "query-as-text-wrong": Sent(path="/plain/5", scope={"query_string": "flag=1"}),
     "path-params": Sent(path="/plain/5", query=b"q=a", scope={"path_params": {"other": 1}}),
 }
 

@@ -265,6 +265,39 @@ async def test_messages_go_both_ways() -> None:
     assert socket.frames() == [(0x81, "\u20ac".encode()), (0x82, b"b"), (0x82, b"c")]
 
 
+class Words(str):
+    """Text that is not quite str: markup, members of enumerations."""
+
+    def __str__(self) -> str:
+        return "of another kind"
+
+
+class Octets(bytes):
+    """Bytes that are not quite bytes."""
+
+
+async def test_text_and_bytes_may_be_of_derived_types() -> None:
+    socket = await opened()
+    await socket.send(Words("h\u00e9"))
+    await socket.send(Octets(b"b"))
+    await socket.call.send({"type": "websocket.close", "code": 1008, "reason": Words("why")})
+    assert socket.frames() == [(0x81, "h\u00e9".encode()), (0x82, b"b"), (0x88, b"\x03\xf0why")]
+
+
+async def test_the_body_of_a_denial_may_be_of_a_derived_type() -> None:
+    socket = await ask()
+    await socket.receive()
+    await socket.call.send({"type": "websocket.http.response.start", "status": 401})
+    await socket.call.send({"type": "websocket.http.response.body", "body": Octets(b"no")})
+    assert socket.peer.take().endswith(b"no")
+
+
+async def test_a_reason_that_is_no_text_is_refused() -> None:
+    socket = await opened()
+    with pytest.raises(InvalidMessage, match="must be text, not bytes"):
+        await socket.call.send({"type": "websocket.close", "code": 1008, "reason": b"why"})
+
+
 async def test_a_message_is_answered_in_the_turn_in_which_it_comes() -> None:
     async def echo(scope: Any, receive: Any, send: Any) -> None:
         await receive()

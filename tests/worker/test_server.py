@@ -614,6 +614,34 @@ async def test_an_application_that_does_not_stop_in_its_share_of_the_time_is_can
     assert "The application did not shut down within 0.5 seconds." in lines(caplog)
 
 
+async def test_an_application_may_take_all_the_time_that_requests_have_left_to_stop(sock: socket.socket) -> None:
+    app = Living()
+    app.may_stop.clear()
+    loop = asyncio.get_running_loop()
+    async with running(app, sock, timeout_graceful_shutdown=60) as run:
+        run.server.stop()
+        await until(lambda: "stop" in app.events)
+        ends_at = run.server._lifespan_ends_at - loop.time()
+        assert 55 < ends_at <= 60
+        app.may_stop.set()
+        await run.end
+    assert app.events == ["start", "stop", "stopped"]
+
+
+async def test_an_application_has_little_time_to_stop_in_a_quick_stop(
+    sock: socket.socket, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = Living()
+    app.may_stop.clear()
+    loop = asyncio.get_running_loop()
+    async with running(app, sock, timeout_graceful_shutdown=60) as run:
+        began = loop.time()
+        run.server.stop_quickly()
+        await run.end
+        assert loop.time() - began < 10
+    assert any("The application did not shut down within " in line for line in lines(caplog))
+
+
 async def test_the_second_stop_ends_at_once(sock: socket.socket, caplog: pytest.LogCaptureFixture) -> None:
     app = Living()
     loop = asyncio.get_running_loop()
