@@ -127,7 +127,7 @@ def chart_of_routes(measured: dict[str, Samples]) -> None:
     axis.tick_params(axis="x", labelsize=8)
     axis.spines[["top", "right"]].set_visible(False)
     axis.set_title("FastAPI routes: requests per second (more is better)")
-    axis.legend(frameon=False)
+    axis.legend(frameon=False, loc="upper right", bbox_to_anchor=(0.8, 1))
     _save(figure, "fastapi-routes")
 
 
