@@ -5,9 +5,13 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import random
 import socket
+import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
@@ -16,7 +20,7 @@ import pytest
 
 from tests.conftest import LoopFactory
 from tests.doubles import turns, until
-from tests.net.serving import Client, Echo, Told, descriptors, serving, settle, unix_listener
+from tests.net.serving import Client, Echo, Site, Told, descriptors, send_buffer, serving, settle, unix_listener
 
 epoll = pytest.importorskip("fastserve.net.epoll", reason="the native transport is not built")
 
@@ -79,21 +83,25 @@ def test_interruptions_go_through_the_event_loop(
         protocols.append(failing(callback, interruption())())
         return protocols[-1]
 
+    def receive_all() -> None:
+        while client.recv(100_000):
+            pass
+
     poller = epoll.Poller(loop, new_protocol)
-    with socket.create_connection(listening.getsockname()) as client:
-        client.settimeout(10)
+    with socket.create_connection(listening.getsockname(), 10) as client, ThreadPoolExecutor() as pool:
         assert poller.accept(listening)
         if callback == "resume":
             protocols[0].transport.write(bytes(10_000_000))
-            left = 10_000_000 - protocols[0].transport.get_write_buffer_size()
-            while left > 0:
-                left -= len(client.recv(left))
+            received = pool.submit(receive_all)
         else:
             client.send(b"hello")
             client.shutdown(socket.SHUT_WR)
         with pytest.raises(interruption):
             loop.run_until_complete(asyncio.sleep(10))
-    poller.close()
+        poller.close()
+        if callback == "resume":
+            loop.run_until_complete(turns())
+            received.result()
     loop.close()
 
 
@@ -189,6 +197,245 @@ async def test_a_transport_shows_its_state() -> None:
 def test_only_a_poller_makes_transports() -> None:
     with pytest.raises(TypeError):
         epoll.Transport()
+
+
+# What is sent in one turn is held, and leaves together.
+
+
+class Acts(Told):
+    """Does what it was given when it receives data."""
+
+    def __init__(self, act: Callable[[Acts], None]) -> None:
+        super().__init__()
+        self._act = act
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self._act(self)
+
+
+def writes(*parts: bytes) -> Callable[[Acts], None]:
+    def act(told: Acts) -> None:
+        for part in parts:
+            told.transport.write(part)
+
+    return act
+
+
+def has_received(client: Client) -> bool:
+    try:
+        return bool(client.sock.recv(1, socket.MSG_PEEK))
+    except BlockingIOError:
+        return False
+
+
+@asynccontextmanager
+async def one_turn(
+    *acts: Callable[[Acts], None], listening: socket.socket | None = None
+) -> AsyncIterator[tuple[Site, list[Client]]]:
+    """Have so many connections receive something in one turn, in this order."""
+    waiting = iter(acts)
+    async with serving(lambda: Acts(next(waiting)), listening) as site:
+        clients = [(await site.accept())[0] for _ in acts]
+        for client in clients:
+            client.sock.send(b"x")
+        yield site, clients
+
+
+async def test_what_is_sent_in_a_turn_leaves_when_all_have_had_theirs() -> None:
+    seen = []
+
+    def look(told: Acts) -> None:
+        seen.append([has_received(client) for client in clients])
+        told.transport.write(b"second")
+
+    async with one_turn(writes(b"fir", b"st"), look) as (site, clients):
+        assert await clients[0].receive(5) == b"first"
+        assert await clients[1].receive(6) == b"second"
+        assert seen == [[False, False]]
+        assert [told.transport.get_write_buffer_size() for told in site.protocols] == [0, 0]
+
+
+async def test_what_is_sent_outside_of_turns_leaves_at_once() -> None:
+    async with serving() as site:
+        client, told = await site.accept()
+        told.transport.write(b"now")
+        assert client.sock.recv(10) == b"now"
+        told.transport.writelines([b"and ", b"now"])
+        assert client.sock.recv(10) == b"and now"
+
+
+async def test_what_was_held_first_does_not_wait_for_a_slow_one() -> None:
+    seen = []
+
+    def compute(told: Acts) -> None:
+        end = time.monotonic() + 0.002
+        while time.monotonic() < end:
+            pass
+        told.transport.write(b"second")
+        seen.append(has_received(clients[0]))
+
+    async with one_turn(writes(b"first"), compute, writes(b"third")) as (_, clients):
+        assert [await client.receive(5) for client in clients] == [b"first", b"secon", b"third"]
+        assert seen == [True]
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_the_order_of_writing_is_kept_in_a_turn(seed: int, tmp_path: Path) -> None:
+    chance = random.Random(seed)
+    path = tmp_path / "file"
+    path.write_bytes(chance.randbytes(10_000))
+    expected = [bytearray() for _ in range(20)]
+
+    def act(told: Acts) -> None:
+        # To any of them, not only to the one that has received something.
+        for _ in range(30):
+            index = chance.randrange(len(expected))
+            transport = site.protocols[index].transport
+            parts = [chance.randbytes(chance.choice((1, 10, 1000, 4000, 5000, 100_000))) for _ in range(3)]
+            kind = chance.random()
+            if kind < 0.4:
+                parts = parts[:1]
+                transport.write(parts[0])
+            elif kind < 0.8:
+                transport.writelines(parts)
+            else:
+                with path.open("rb") as file:
+                    cast(Any, transport).send_file(parts[0], file.fileno(), 10, 5000, parts[1])
+                parts[1:] = [path.read_bytes()[10:5010], parts[1]]
+            for part in parts:
+                expected[index] += part
+
+    async with one_turn(*[act] * len(expected)) as (site, clients):
+        await until(lambda: all(told.data for told in site.protocols))
+        for told in site.protocols:
+            told.transport.close()
+        assert [await client.receive_all() for client in clients] == expected
+
+
+async def test_more_than_can_be_held_leaves() -> None:
+    part = bytes(4096)
+    async with one_turn(*[writes(part)] * 40, writes(*[part] * 100)) as (_, clients):
+        assert [len(await client.receive(4096)) for client in clients[:40]] == [4096] * 40
+        assert len(await clients[40].receive(409_600)) == 409_600
+
+
+async def test_one_connection_can_send_to_many_in_a_turn() -> None:
+    def tell_all(told: Acts) -> None:
+        for other in site.protocols:
+            other.transport.write(b"news")
+
+    async with serving(lambda: Acts(tell_all)) as site:
+        clients = [(await site.accept())[0] for _ in range(200)]
+        clients[77].sock.send(b"x")
+        assert [await client.receive(4) for client in clients] == [b"news"] * 200
+
+
+@pytest.mark.parametrize("end", ["close", "abort", "write_eof"])
+async def test_what_is_held_leaves_before_the_end(end: str) -> None:
+    def act(told: Acts) -> None:
+        told.transport.write(b"last")
+        getattr(told.transport, end)()
+
+    async with one_turn(act, writes(b"other")) as (site, clients):
+        assert await clients[0].receive_all() == b"last"
+        assert await clients[1].receive(5) == b"other"
+        if end != "write_eof":
+            await until(lambda: site.protocols[0].is_lost)
+            assert site.protocols[0].error is None
+        assert not site.protocols[1].is_lost
+
+
+async def test_what_is_held_counts_as_not_sent() -> None:
+    sizes = []
+
+    def act(told: Acts) -> None:
+        told.transport.write(b"12345")
+        sizes.append(told.transport.get_write_buffer_size())
+        assert "unsent=5" in repr(told.transport)
+
+    async with one_turn(act) as (site, clients):
+        assert await clients[0].receive(5) == b"12345"
+        assert sizes == [5]
+        assert site.protocols[0].transport.get_write_buffer_size() == 0
+
+
+async def test_what_was_held_and_is_not_taken_is_queued_and_pauses(listening: socket.socket) -> None:
+    send_buffer(listening, 5000)
+    sent = 0
+
+    def act(told: Acts) -> None:
+        nonlocal sent
+        while "pause" not in told.calls and sent < 100_000_000:
+            told.transport.write(bytes(4096))
+            sent += 4096
+            if sent % 65536 == 0:
+                return
+
+    async with one_turn(act, listening=listening) as (site, clients):
+        told = site.protocols[0]
+        told.transport.set_write_buffer_limits(high=3000)
+        while "pause" not in told.calls:
+            clients[0].sock.send(b"x")
+            await asyncio.sleep(0)
+        assert len(await clients[0].receive(sent)) == sent
+        await until(lambda: "resume" in told.calls)
+
+
+async def test_a_client_that_is_gone_when_what_was_held_is_sent() -> None:
+    def reset(told: Acts) -> None:
+        clients[0].reset()
+        told.transport.write(b"second")
+
+    async with one_turn(writes(b"first"), reset, writes(b"third")) as (site, clients):
+        assert await clients[1].receive(6) == b"second"
+        assert await clients[2].receive(5) == b"third"
+        await until(lambda: site.protocols[0].is_lost)
+        assert isinstance(site.protocols[0].error, ConnectionError)
+
+
+async def test_an_exception_keeps_nothing_back_that_was_held(listening: socket.socket) -> None:
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: None)
+
+    def fail(told: Acts) -> None:
+        told.transport.write(b"second")
+        raise ValueError("of the protocol")
+
+    async with one_turn(writes(b"first"), fail, writes(b"third")) as (_, clients):
+        assert await clients[0].receive(5) == b"first"
+        assert await clients[1].receive_all() == b"second"
+        assert await clients[2].receive(5) == b"third"
+
+
+def test_an_interruption_keeps_nothing_back_that_was_held(
+    loop_factory: LoopFactory, listening: socket.socket
+) -> None:
+    def interrupt(told: Acts) -> None:
+        raise KeyboardInterrupt
+
+    loop = loop_factory()
+    acts = iter([writes(b"first"), interrupt])
+    poller = epoll.Poller(loop, lambda: Acts(next(acts)))
+    with (
+        socket.create_connection(listening.getsockname(), 10) as first,
+        socket.create_connection(listening.getsockname(), 10) as second,
+    ):
+        assert poller.accept(listening)
+        assert poller.accept(listening)
+        first.send(b"x")
+        second.send(b"x")
+        with pytest.raises(KeyboardInterrupt):
+            loop.run_until_complete(asyncio.sleep(10))
+        assert first.recv(10) == b"first"
+    poller.close()
+    loop.close()
+
+
+async def test_closing_the_poller_in_a_turn_sends_what_was_held() -> None:
+    async with one_turn(writes(b"first"), lambda told: site.transports.close()) as (site, clients):
+        assert await clients[0].receive_all() == b"first"
+        assert await clients[1].receive_all() == b""
+        await until(lambda: all(told.is_lost for told in site.protocols))
 
 
 # The end of the event loop.
