@@ -78,7 +78,7 @@ browser: $(VENV)/development
 	BROWSER=$${BROWSER:-chromium} $(BIN)/python -m pytest -rs tests/conformance/test_browser.py
 
 clean:
-	rm -rf $(VENV) $(BENCH_VENV) $(AUTOBAHN_VENV) build dist docs/_build *.egg-info
+	rm -rf $(VENV) $(BENCH_VENV) $(AUTOBAHN_VENV) .venv-ci-* build dist docs/_build *.egg-info
 	find fastserve -name '*.so' -delete
 
 # One stamp for each set of dependencies. The hot modules are compiled anew when they have changed.

@@ -18,7 +18,7 @@ cdef class Connection(Stream):
     cdef Answering _exchange
     cdef object _transport, _changed
     cdef int _phase
-    cdef bint _gathers, _head_is_sent, _awaits_continue, _is_pumping, _is_reading, _is_retired
+    cdef bint _head_is_sent, _awaits_continue, _is_pumping, _is_reading, _is_retired
     cdef list _held
     cdef Py_ssize_t _discarded, _held_bytes, _unsent_seen
     cdef double _linger_until, _unsent_until

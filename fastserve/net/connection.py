@@ -65,7 +65,6 @@ class Connection(Stream):
         "_changed",
         "_discarded",
         "_exchange",
-        "_gathers",
         "_head_is_sent",
         "_held",
         "_held_bytes",
@@ -89,7 +88,6 @@ class Connection(Stream):
         self._response = self._wire.response
         self._phase = _RECEIVING
         self._exchange: Answering | None = None
-        self._gathers = False  # The transport makes one piece of small parts itself.
         self._head_is_sent = False  # of the response at hand
         self._held: list[bytes] | None = None  # what is encoded, and leaves when the event loop turns
         self._held_bytes = 0
@@ -112,7 +110,8 @@ class Connection(Stream):
         """Take the transport of an accepted connection."""
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(high=self._state.limits.unsent_bytes)
-        self.sends_files = self._gathers = hasattr(transport, "send_file")  # It is a native one.
+        # It is a native one, which also makes one piece of small parts itself.
+        self.sends_files = hasattr(transport, "send_file")
         self.client = as_address(transport.get_extra_info("peername"))
         self.server = as_address(transport.get_extra_info("sockname"))
         self._state.add(self)
@@ -359,14 +358,14 @@ class Connection(Stream):
 
     def _write(self, parts: list[bytes], size: int) -> None:
         """Send parts, with so many bytes of a body."""
-        if self._gathers or size > _JOIN_BYTES:
+        if self.sends_files or size > _JOIN_BYTES:
             self._write_all(parts)
         else:
             self._transport.write(b"".join(parts))
 
     def _write_all(self, parts: list[bytes]) -> None:
         self._transport.writelines(parts)
-        if _WRITELINES_FORGETS_LIMIT and not self._gathers and self._transport.get_write_buffer_size():
+        if _WRITELINES_FORGETS_LIMIT and not self.sends_files and self._transport.get_write_buffer_size():
             self._transport.set_write_buffer_limits(high=self._state.limits.unsent_bytes)
 
     def switch(self, fields: Iterable[Field]) -> bytes:
