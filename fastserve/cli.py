@@ -12,8 +12,7 @@ import os
 import sys
 import threading
 import tomllib
-import typing
-from collections.abc import Container, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
@@ -26,19 +25,18 @@ from fastserve.accel.versions import why_not
 from fastserve.environment import fall_back, find_variable, load_env_file, refuse_variables, remarks
 from fastserve.errors import SettingsError, StartupError
 from fastserve.logs import configure_logging
-from fastserve.peers import ADVICE, FULFILLED, STANDS_FOR, UVICORN_LISTS, VALUES, aliases
+from fastserve.peers import ADVICE, FULFILLED, STANDS_FOR, UVICORN_LISTS, aliases
 from fastserve.settings import (
     AppSettings,
-    Option,
     ReloadSettings,
     Settings,
     declared_options,
     group_title,
     option_groups,
     option_name,
-    parse_size,
 )
 from fastserve.supervisor.serve import serve
+from fastserve.values import Declaration, convert, declarations
 from fastserve.version import VERSION, build, interpreter, library
 from fastserve.wire.http1.parsers import describe_parser, fields_parser
 from fastserve.worker.apploader import load_app
@@ -118,19 +116,22 @@ def _complain(message: str, status: int) -> int:
 
 
 def _explain(error: click.ClickException) -> str:
-    """Return what is wrong in one line, with the place where it was said if that is not the command line."""
-    message = " ".join(error.format_message().split())
+    """Return what is wrong in one line, with the place where it was said."""
     if isinstance(error, click.NoSuchOption) and error.option_name in ADVICE:
         return f"{error.option_name}: {ADVICE[error.option_name]}"
-    if isinstance(error, click.BadParameter) and error.param is not None and error.param.name in VALUES:
-        message = f"{message} In fastserve, {VALUES[error.param.name]}."
-    if isinstance(error, click.BadParameter) and error.ctx is not None and error.param is not None and error.param.name:
-        source = error.ctx.get_parameter_source(error.param.name)
-        if source is ParameterSource.ENVIRONMENT:
-            return f"{find_variable(error.param.name, os.environ)}: {message}"
-        if source is ParameterSource.DEFAULT_MAP:
-            return f"{error.ctx.meta[_FILE]}: {message}"
-    return message
+    param = error.param if isinstance(error, click.BadParameter) else None
+    if isinstance(param, _Option) and isinstance(error, click.BadParameter) and error.ctx is not None:
+        return f"{_place(param, error.ctx)}: {' '.join(error.message.split())}"
+    return " ".join(error.format_message().split())
+
+
+def _place(param: _Option, ctx: click.Context) -> str:
+    """Return where the value of an option comes from."""
+    name = param.name or ""
+    source = ctx.get_parameter_source(name)
+    if source is ParameterSource.ENVIRONMENT:
+        return f"{find_variable(name, os.environ)}"
+    return f"{ctx.meta[_FILE]}: {param.opts[0]}" if source is ParameterSource.DEFAULT_MAP else param.opts[0]
 
 
 def _open_missing_streams() -> None:
@@ -152,6 +153,7 @@ def _leave_threads_behind(status: int) -> None:
 # The command, made from the declarations in settings.
 
 _FILE = "fastserve.file"  # in click's context: the configuration file
+_NOTES = "fastserve.notes"  # and what is to be said of values
 
 
 class _Command(click.Command):
@@ -190,55 +192,40 @@ class _Option(click.Option):
         return super().value_from_envvar(ctx)
 
 
-class _Choice(click.Choice[str]):
-    """One of our values, or one of another server's that stands for one of them."""
+class _Value(click.ParamType):  # type: ignore[type-arg]
+    """What converts the text or the value of a file. The environment can hold several values, one on each line."""
 
-    def __init__(self, choices: Sequence[str], others: Container[str]) -> None:
-        super().__init__(choices)
-        self._others = others
+    envvar_list_splitter = "\n"
+
+    def __init__(self, declared: Declaration) -> None:
+        self.name = _metavar(declared)
+        self._declared = declared
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """See ParamType."""
-        return value if value in self._others else super().convert(value, param, ctx)
-
-
-class _Workers(click.ParamType):  # type: ignore[type-arg]
-    name = "N|auto"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
-        if value == "auto":
-            return "auto"
         try:
-            return int(value)
-        except ValueError:
-            self.fail(f"{value!r} is neither a number nor 'auto'.", param, ctx)
+            converted = convert(self._declared, value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+        if ctx is not None and value in STANDS_FOR.get(option_name(self._declared.option), {}):
+            flag = self._declared.option.flag
+            note = f"{flag} {value} stands for {flag} {converted}: fastserve does that itself"
+            ctx.meta.setdefault(_NOTES, []).append(note)
+        return converted
 
 
-class _Lines(click.ParamType):  # type: ignore[type-arg]
-    """Text of which the environment can hold several values, one on each line."""
-
-    name = "text"
-    envvar_list_splitter = "\n"
-
-
-class _Size(click.ParamType):  # type: ignore[type-arg]
-    name = "BYTES"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        size = parse_size(str(value))
-        if size is None:
-            self.fail(f"{value!r} is not a size such as 65536, 512K or 1.5G.", param, ctx)
-        return size
+class _Switch(_Value, click.types.BoolParamType):
+    """A value that click takes for a switch."""
 
 
 def _command() -> click.Command:
     """Return the command that serves an application. It returns the options that were given, by name."""
     envvar = ["FASTSERVE_APP", "UVICORN_APP"]
     params: list[click.Parameter] = [click.Argument(["app"], required=False, envvar=envvar)]
+    known = declarations()
     for _, group in option_groups():
-        types = typing.get_type_hints(group)
         for name, declared in declared_options(group):
-            param = _click_option(declared, types[name], group.__dataclass_fields__[name].default)
+            param = _click_option(known[option_name(declared)], group.__dataclass_fields__[name].default)
             param.heading = group_title(group)
             params.append(param)
     params += [
@@ -293,35 +280,30 @@ def _show_routes(app: str, app_dir: str, factory: bool) -> None:
     click.echo(f"accelerated {sum(report.accelerated for report in reports)} of {len(reports)} routes")
 
 
-def _click_option(declared: Option, annotation: Any, default: Any) -> _Option:
-    kind = _click_type(declared, annotation)
+def _click_option(declared: Declaration, default: Any) -> _Option:
+    option = declared.option
+    is_switch = bool in declared.kinds and option.metavar is None
     return _Option(
-        [f"{declared.flag}/{declared.off}" if declared.off else declared.flag, option_name(declared)],
-        type=kind,
+        [f"{option.flag}/{option.off}" if option.off else option.flag, option_name(option)],
+        type=_Switch(declared) if is_switch else _Value(declared),
         default=default,
-        is_flag=kind is click.BOOL and declared.metavar is None,
-        multiple=typing.get_origin(annotation) is tuple,
-        help=declared.help,
-        metavar=None if declared.choices else _metavar(declared),
+        is_flag=is_switch,
+        multiple=declared.is_multiple,
+        help=option.help,
+        metavar=None if is_switch else _metavar(declared),
         show_default=default not in (None, "", ()),
     )
 
 
-def _metavar(declared: Option) -> str | None:
-    """Return how help names the value; None leaves that to click."""
-    return declared.metavar or (declared.unit.upper() if declared.unit else None)
-
-
-def _click_type(declared: Option, annotation: Any) -> click.ParamType[Any]:
-    if declared.choices:
-        return _Choice(declared.choices, STANDS_FOR.get(option_name(declared), {}))
-    if declared.flag == "--workers":
-        return _Workers()
-    if declared.unit == "bytes":
-        return _Size()
-    alternatives = typing.get_args(annotation) or (annotation,)
-    by_type = {bool: click.BOOL, int: click.INT, float: click.FLOAT}
-    return next((by_type[each] for each in alternatives if each in by_type), _Lines())
+def _metavar(declared: Declaration) -> str:
+    """Return how help names the value."""
+    option = declared.option
+    if option.choices:
+        return f"[{'|'.join(option.choices)}]"
+    if option.metavar or option.unit:
+        return option.metavar or (option.unit or "").upper()
+    names = {int: "INTEGER", float: "FLOAT", bool: "BOOLEAN"}
+    return next((names[kind] for kind in declared.kinds if kind in names), "TEXT")
 
 
 @dataclass(slots=True)
@@ -339,11 +321,7 @@ def _given_options(app: str | None, **values: Any) -> _Given:
         raise click.UsageError("no application is named; for example: fastserve main:app")
     notes = [f"{flag} is not needed: {text}" for flag, text in FULFILLED.items() if values.pop(_name(flag))]
     given = {name: value for name, value in values.items() if not _is_default(ctx, name)}
-    for name in STANDS_FOR.keys() & given.keys():
-        value = given[name]
-        given[name] = STANDS_FOR[name].get(value, value)
-        if given[name] != value:
-            notes.append(f"--{name} {value} stands for --{name} {given[name]}: fastserve does that itself")
+    notes += ctx.meta.get(_NOTES, [])
     for name in given:
         if ctx.get_parameter_source(name) is ParameterSource.ENVIRONMENT:
             variable = find_variable(name, os.environ) or ""
@@ -385,7 +363,9 @@ def _read_file(ctx: click.Context, param: click.Parameter, path: str | None) -> 
         name = key.replace("-", "_")
         if name not in params:
             raise click.UsageError(f"{file}: unknown option {key!r}")
-        values[name] = _file_value(file, key, value, params[name])
+        if not isinstance(params[name], _Option) and not isinstance(value, str):
+            raise click.UsageError(f"{file}: {key}: {value!r} is not text")
+        values[name] = [value] if params[name].multiple and not isinstance(value, list) else value
     ctx.meta[_FILE] = str(file)
     ctx.default_map = values
 
@@ -398,20 +378,6 @@ def _table(file: Path, content: dict[str, Any]) -> dict[str, Any]:
         if not isinstance(table, dict):
             raise click.UsageError(f"{file}: {key!r} is not a table")
     return dict(table)
-
-
-def _file_value(file: Path, key: str, value: Any, param: click.Parameter) -> Any:
-    """Return a value of a file in the form in which click takes it from anywhere."""
-    if param.multiple:
-        values = value if isinstance(value, list) else [value]
-        if all(isinstance(each, str) for each in values):
-            return values
-        raise click.UsageError(f"{file}: {key!r} must be text, or a list of text")
-    if isinstance(value, bool) and param.type is not click.BOOL:
-        raise click.UsageError(f"{file}: {key!r} is not a switch")
-    if isinstance(value, dict | list):
-        raise click.UsageError(f"{file}: {key!r} has a single value")
-    return value if isinstance(value, bool) else str(value)
 
 
 def _show_version(ctx: click.Context, param: click.Parameter, wanted: bool) -> None:
