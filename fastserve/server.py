@@ -24,6 +24,7 @@ from fastserve.settings import Settings
 from fastserve.supervisor.listeners import ListeningSockets
 from fastserve.supervisor.serve import only_place
 from fastserve.supervisor.serve import serve as serve_settings
+from fastserve.worker.apploader import refuse_nested
 from fastserve.worker.owner import announce
 from fastserve.worker.server import Server as Core
 from fastserve.worker.worker import close_loop, explain
@@ -167,8 +168,10 @@ class Server:
         """Serve until told to stop, in a new event loop; in any thread.
 
         Raises:
+            NestedServer: an application that is being loaded calls this.
             SystemExit: the server cannot start, which is logged.
         """
+        refuse_nested()
         self._run(self.serve(sockets))
 
     def run_to_end(self) -> None:
@@ -202,8 +205,10 @@ class Server:
         sockets: to accept connections on, instead of the addresses of the configuration; they are closed in the end.
 
         Raises:
+            NestedServer: an application that is being loaded calls this.
             SystemExit: the server cannot start, which is logged.
         """
+        refuse_nested()
         with self.capture_signals():
             await self._serve_or_exit(sockets)
 
@@ -322,12 +327,18 @@ class Server:
         self._loop = None
 
 
-async def serve(app: ASGIApp | Callable[..., Any] | str, **options: Any) -> None:
+def serve(app: ASGIApp | Callable[..., Any] | str, **options: Any) -> Coroutine[Any, Any, None]:
     """Serve an application in the running event loop until SIGINT, SIGTERM or a cancellation. See Config.
 
     Raises:
+        NestedServer: an application that is being loaded calls this.
         SystemExit: the server cannot start, which is logged.
     """
+    refuse_nested()  # Before `asyncio.run` says that there is an event loop already.
+    return _serve(app, options)
+
+
+async def _serve(app: ASGIApp | Callable[..., Any] | str, options: dict[str, Any]) -> None:
     await Server(Config(app, **options)).serve()
 
 
@@ -335,8 +346,10 @@ def run(app: ASGIApp | Callable[..., Any] | str, **options: Any) -> None:
     """Serve an application until a signal ends the server: the `fastserve` command for programs. See Config.
 
     Raises:
+        NestedServer: an application that is being loaded calls this.
         SystemExit: the server cannot start, or has failed, which is logged.
     """
+    refuse_nested()
     config = Config(app, **options)
     settings = config.settings
     if isinstance(app, str) and threading.current_thread() is threading.main_thread():
