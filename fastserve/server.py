@@ -13,7 +13,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
-from dataclasses import replace
 from types import FrameType
 from typing import Any
 
@@ -21,7 +20,9 @@ from fastserve.asgi.types import ASGIApp
 from fastserve.config import STARTUP_FAILURE, Config
 from fastserve.errors import StartupError
 from fastserve.settings import Settings
+from fastserve.supervisor.cpus import placed
 from fastserve.supervisor.listeners import ListeningSockets
+from fastserve.supervisor.pidfile import PidFile
 from fastserve.supervisor.serve import only_place
 from fastserve.supervisor.serve import serve as serve_settings
 from fastserve.worker.apploader import refuse_nested
@@ -224,7 +225,19 @@ class Server:
 
         Raises:
             StartupError: the server cannot start.
+            SettingsError: it may not use the CPUs of `affinity`.
         """
+        settings = self.config.settings
+        unused = needing_other_processes(settings)
+        if unused:
+            _log.warning("Server is one process, and does not use %s: fastserve.run does.", _quoted(unused))
+        with contextlib.ExitStack() as stack:
+            if settings.processes.pid is not None:
+                stack.enter_context(PidFile(settings.processes.pid))
+            stack.enter_context(placed(settings.processes))
+            await self._serve(sockets)
+
+    async def _serve(self, sockets: list[socket.socket] | None) -> None:
         self._loop = asyncio.get_running_loop()
         if not self.config.loaded:
             self.config.loaded_app = self.config.load_app()
@@ -356,17 +369,25 @@ def run(app: ASGIApp | Callable[..., Any] | str, **options: Any) -> None:
         status = _serve_by_name(settings)
         if status:
             sys.exit(status)
-    elif needs_other_processes(settings):
-        _log.warning("You must pass the application as an import string to enable 'reload' or 'workers'.")
+    elif unused := needing_other_processes(settings):
+        if isinstance(app, str):
+            _log.warning("You must call fastserve.run in the main thread to enable %s.", _quoted(unused))
+        else:
+            _log.warning("You must pass the application as an import string to enable %s.", _quoted(unused))
         sys.exit(STARTUP_FAILURE)
     else:
         Server(config).run_to_end()
 
 
-def needs_other_processes(settings: Settings) -> bool:
-    """Tell whether what is wanted cannot be done by one process, which can end after a number of requests."""
-    recycling = replace(settings.recycling, max_requests=None)
-    return replace(settings, recycling=recycling).needs_supervisor
+def needing_other_processes(settings: Settings) -> list[str]:
+    """Return the options that one process cannot have; it can end after a number of requests."""
+    return [name for name in settings.supervised if name != "limit_max_requests"]
+
+
+def _quoted(names: list[str]) -> str:
+    """Return names as in 'a', 'b' and 'c'."""
+    *most, last = [f"'{name}'" for name in names]
+    return f"{', '.join(most)} and {last}" if most else last
 
 
 def _serve_by_name(settings: Settings) -> int:

@@ -26,7 +26,7 @@ from fastserve.errors import BindError
 from fastserve.logs import reopen_log_files
 from fastserve.net.certificates import Certificates
 from fastserve.settings import Settings
-from fastserve.supervisor.cpus import CpuPlan
+from fastserve.supervisor.cpus import CpuPlan, pin
 from fastserve.supervisor.fleet import (
     Abort,
     Action,
@@ -559,8 +559,7 @@ class Master:
         _set_title(f"fastserve:w{slot}")
         cpu = self._plan.cpu(slot)
         if cpu is not None:
-            with contextlib.suppress(OSError):  # It may have gone away; any other one is as good.
-                os.sched_setaffinity(0, {cpu})
+            pin(cpu)
         record.claim()
         timeouts = replace(self._settings.timeouts, drain_delay_s=0.0)  # The parent has waited.
 

@@ -14,7 +14,7 @@ from dataclasses import replace
 from fastserve.asgi.types import ASGIApp
 from fastserve.net.certificates import Certificates, open_certificates
 from fastserve.settings import BindSettings, Settings
-from fastserve.supervisor.cpus import CpuPlan, plan_workers
+from fastserve.supervisor.cpus import CpuPlan, placed, plan_workers
 from fastserve.supervisor.hooks import load_hooks
 from fastserve.supervisor.listeners import ListeningSockets
 from fastserve.supervisor.master import Master
@@ -55,6 +55,7 @@ def serve(settings: Settings, *, before_load: Callable[[], None] = lambda: None)
     with contextlib.ExitStack() as stack:
         take_pid_file = _hold_pid_file(stack, settings, inheritance)
         if inheritance is None and not settings.needs_supervisor:
+            stack.enter_context(placed(settings.processes))
             return _serve_alone(settings, notifier, certificates)
         return _supervise(settings, notifier, inheritance, fds, folder, take_pid_file, before_load, certificates)
 

@@ -146,7 +146,7 @@ def test_the_first_line_says_what_is_served_by_what(
 @pytest.mark.parametrize("workers", [1, 2])
 def test_cpus_that_may_not_be_used_are_noticed_before_a_socket_is_opened(tmp_path: Path, workers: int) -> None:
     with pytest.raises(SettingsError, match="may not use CPU 9999"):
-        serve(settings(workers=2, affinity="9999", bind=(f"unix:{tmp_path}/sock",)))
+        serve(settings(workers=workers, affinity="9999", bind=(f"unix:{tmp_path}/sock",)))
     assert not (tmp_path / "sock").exists()
 
 
