@@ -6,13 +6,14 @@ of these that has one decides.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import logging
 import os
 import sys
 import threading
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
@@ -28,7 +29,6 @@ from fastserve.logs import configure_logging
 from fastserve.peers import ADVICE, FULFILLED, STANDS_FOR, UVICORN_LISTS, aliases
 from fastserve.settings import (
     AppSettings,
-    ReloadSettings,
     Settings,
     declared_options,
     group_title,
@@ -45,6 +45,7 @@ from fastserve.worker.loops import loop_name
 _log = logging.getLogger("fastserve")
 
 _ROUTES = "routes"  # No application is named so: they are MODULE:ATTRIBUTE.
+_TO_LOAD = ("app", "app_dir", "factory", "interface", "env_file")  # what loading an application takes
 _DEMO_APP = "fastserve.demo:app"
 # How long threads that the application has started may keep the process once everything else has ended.
 _THREADS_S = 5.0
@@ -85,8 +86,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _serve(argv: Sequence[str]) -> int:
     if list(argv[:1]) == [_ROUTES]:
-        return _routes_command().main(list(argv[1:]), prog_name=f"fastserve {_ROUTES}", standalone_mode=False) or 0
-    given = _command().main(list(argv), prog_name="fastserve", standalone_mode=False)
+        return _run(_routes_command(), argv[1:], f"fastserve {_ROUTES}") or 0
+    given = _run(_command(), argv, "fastserve")
     if not isinstance(given, _Given):
         return int(given or 0)  # --help and --version
     refuse_variables(os.environ)
@@ -94,7 +95,9 @@ def _serve(argv: Sequence[str]) -> int:
         load_env_file(given.values["env_file"], os.environ)
     given.notes += fall_back(given.values, os.environ)
     settings = Settings.from_options(given.values)
-    _refuse_missing(settings.reload)
+    _refuse_missing("--app-dir", [settings.app.app_dir or ""])
+    if settings.reload.reload:
+        _refuse_missing("--reload-dir", settings.reload.directories)
     configure_logging(settings.logs)
     for text in (*given.notes, *settings.notes):
         _log.info("%s.", text)
@@ -103,11 +106,26 @@ def _serve(argv: Sequence[str]) -> int:
     return serve(settings)
 
 
-def _refuse_missing(settings: ReloadSettings) -> None:
+def _run(command: click.Command, argv: Sequence[str], name: str) -> Any:
+    """Run a command of click, and return what it does."""
+    try:
+        return command.main(list(argv), prog_name=name, standalone_mode=False)
+    except OSError as error:
+        # What is left to be written would fail again at the end of the process.
+        with contextlib.suppress(OSError, ValueError), open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+        raise _CannotPrint(f"cannot write: {error.strerror}") from None
+
+
+class _CannotPrint(click.ClickException):
+    """The output cannot be written. The command exits with 1."""
+
+
+def _refuse_missing(flag: str, directories: Iterable[str]) -> None:
     # Here as in uvicorn's command; in programs it is a warning, since they may name what is only there sometimes.
-    for directory in settings.directories if settings.reload else ():
+    for directory in directories:
         if not Path(directory).is_dir():
-            raise SettingsError(f"--reload-dir: {directory}: there is no such directory")
+            raise SettingsError(f"{flag}: {directory}: there is no such directory")
 
 
 def _complain(message: str, status: int) -> int:
@@ -218,8 +236,8 @@ class _Switch(_Value, click.types.BoolParamType):
     """A value that click takes for a switch."""
 
 
-def _command() -> click.Command:
-    """Return the command that serves an application. It returns the options that were given, by name."""
+def _params() -> list[click.Parameter]:
+    """Return the argument and all options of fastserve."""
     envvar = ["FASTSERVE_APP", "UVICORN_APP"]
     params: list[click.Parameter] = [click.Argument(["app"], required=False, envvar=envvar)]
     known = declarations()
@@ -228,16 +246,26 @@ def _command() -> click.Command:
             param = _click_option(known[option_name(declared)], group.__dataclass_fields__[name].default)
             param.heading = group_title(group)
             params.append(param)
-    params += [
+    return params
+
+
+def _file_option() -> click.Option:
+    return click.Option(
+        ["--config"],
+        metavar="FILE",
+        is_eager=True,
+        expose_value=False,
+        callback=_read_file,
+        help="Read options from this TOML file. The default is [tool.fastserve] in pyproject.toml.",
+    )
+
+
+def _command() -> click.Command:
+    """Return the command that serves an application. It returns the options that were given, by name."""
+    params = [
+        *_params(),
         *(click.Option([flag], is_flag=True, hidden=True, allow_from_autoenv=False) for flag in FULFILLED),
-        click.Option(
-            ["--config"],
-            metavar="FILE",
-            is_eager=True,
-            expose_value=False,
-            callback=_read_file,
-            help="Read options from this TOML file. The default is [tool.fastserve] in pyproject.toml.",
-        ),
+        _file_option(),
         click.Option(
             ["--version"],
             is_flag=True,
@@ -260,16 +288,22 @@ def _command() -> click.Command:
 
 def _routes_command() -> click.Command:
     """Return the command that shows the routes of an application, as they are before it has started."""
-    params: list[click.Parameter] = [
-        click.Argument(["app"]),
-        click.Option(["--app-dir"], default="", metavar="DIR", help="Look for APP in this directory."),
-        click.Option(["--factory"], is_flag=True, help="Call APP without arguments to get the application."),
-    ]
-    return click.Command(_ROUTES, params=params, callback=_show_routes, help="Show the routes of APP.")
+    params = [*(param for param in _params() if param.name in _TO_LOAD), _file_option()]
+    return click.Command(
+        _ROUTES,
+        params=params,
+        callback=_show_routes,
+        help="Show the routes of APP.",
+        context_settings={"auto_envvar_prefix": "FASTSERVE"},
+    )
 
 
-def _show_routes(app: str, app_dir: str, factory: bool) -> None:
-    found = load_app(AppSettings(app=app, app_dir=app_dir, factory=factory))
+def _show_routes(app: str | None, env_file: str | None, **options: Any) -> None:
+    settings = AppSettings(app=_application(app, f"fastserve {_ROUTES}"), **options)
+    _refuse_missing("--app-dir", [settings.app_dir or ""])
+    if env_file is not None:
+        load_env_file(env_file, os.environ)
+    found = load_app(settings)
     reports = explain(found)
     if not reports:
         click.echo(f"nothing to accelerate: {why_not(found) or 'the application has no routes'}")
@@ -317,8 +351,7 @@ class _Given:
 
 def _given_options(app: str | None, **values: Any) -> _Given:
     ctx = click.get_current_context()
-    if app is None:
-        raise click.UsageError("no application is named; for example: fastserve main:app")
+    named = _application(app, "fastserve")
     notes = [f"{flag} is not needed: {text}" for flag, text in FULFILLED.items() if values.pop(_name(flag))]
     given = {name: value for name, value in values.items() if not _is_default(ctx, name)}
     notes += ctx.meta.get(_NOTES, [])
@@ -327,7 +360,7 @@ def _given_options(app: str | None, **values: Any) -> _Given:
             variable = find_variable(name, os.environ) or ""
             if variable.startswith("UVICORN_"):
                 notes.append(f"{variable} is used as FASTSERVE_{name.upper()}")
-    return _Given({**given, "app": _demo_app() if app == "demo" else app}, list(values), notes)
+    return _Given({**given, "app": named}, list(values), notes)
 
 
 def _name(flag: str) -> str:
@@ -338,7 +371,12 @@ def _is_default(ctx: click.Context, name: str) -> bool:
     return ctx.get_parameter_source(name) is ParameterSource.DEFAULT
 
 
-def _demo_app() -> str:
+def _application(app: str | None, command: str) -> str:
+    """Return what names the application."""
+    if app is None:
+        raise click.UsageError(f"no application is named; for example: {command} main:app")
+    if app != "demo":
+        return app
     if importlib.util.find_spec("fastapi") is None:
         raise StartupError("the demonstration needs FastAPI; install it with: pip install 'fastserve[demo]'")
     return _DEMO_APP
@@ -357,7 +395,7 @@ def _read_file(ctx: click.Context, param: click.Parameter, path: str | None) -> 
         raise click.UsageError(f"--config: {file}: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise click.UsageError(f"--config: {file}: {error}") from None
-    params = {each.name: each for each in ctx.command.params if isinstance(each, _Option | click.Argument)}
+    params = {each.name: each for each in _params()}
     values = {}
     for key, value in _table(file, content).items():
         name = key.replace("-", "_")

@@ -191,7 +191,7 @@ class ProcessSettings(Group):
         1,
         "--workers",
         "Worker processes. 'auto' is one for each CPU that this process may use. With 1 there is no supervisor, unless"
-        " another option needs one.",
+        " another option needs one; with 'auto' there always is.",
         minimum=1,
         metavar="N|auto",
     )

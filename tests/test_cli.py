@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.util
+import io
 import json
 import logging
 import os
@@ -150,6 +152,7 @@ SAMPLES = {
     "--bind": ("unix:/a", "fd://3"),
     "--header": ("a: b", "c: d"),
     "--log-config": "log.json",
+    "--app-dir": ".",
     "--affinity": "0,2-3",
     "--forwarded-allow-ips": "10.0.0.0/8,unix",
     "--forwarded-fields": "for,host",
@@ -294,6 +297,10 @@ def test_a_variable_that_only_looks_like_an_option_does_not_hinder(
             "--interface: 'rsgi' is not one of auto, asgi3, asgi2, wsgi. In fastserve, 'auto' finds out by itself what"
             " APP is, so leave it out; RSGI, which is granian's own, is not served",
         ),
+        (["a:app", "--app-dir", "x"], "--app-dir: x: there is no such directory"),
+        (["routes"], "no application is named; for example: fastserve routes main:app"),
+        (["routes", "a:app", "--app-dir", "x"], "--app-dir: x: there is no such directory"),
+        (["routes", "a:app", "--port", "1"], "No such option '--port'."),
         (["a:app", "--reload", "--reload-dir", "x"], "--reload-dir: x: there is no such directory"),
         (["a:app", "--bind", "x"], "--bind: 'x' is not HOST:PORT, [IPV6]:PORT, unix:PATH or fd://N"),
         (["a:app", "--bind", "unix:/a", "--port", "1"], "--bind and --host or --port exclude each other"),
@@ -443,7 +450,59 @@ def test_the_demonstration_without_fastapi_says_what_to_install(
     assert serving.settings is None
 
 
+# The routes.
+
+ROUTES = """
+from starlette.applications import Starlette
+from starlette.routing import Route
+import os
+
+def make():
+    return Starlette(routes=[Route(os.environ.get("MINE", "/"), lambda request: None)])
+"""
+
+
+def test_routes_are_those_of_the_application_that_would_be_served(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("starlette")
+    pytest.importorskip("dotenv")
+    monkeypatch.setattr(sys, "path", sys.path[:])
+    monkeypatch.setenv("MINE", "")
+    monkeypatch.delenv("MINE")
+    (tmp_path / "inner").mkdir()
+    (tmp_path / "inner" / "routes_of_file.py").write_text(ROUTES)
+    (tmp_path / "my.env").write_text("MINE=/mine\n")
+    (tmp_path / "pyproject.toml").write_text(
+        "[tool.fastserve]\napp = 'routes_of_file:make'\napp-dir = 'inner'\nfactory = true\nworkers = 2\n"
+        "env-file = 'my.env'\n"
+    )
+    assert cli.main(["routes"]) == 0
+    assert capsys.readouterr().out.startswith("GET,HEAD /mine: ")
+    monkeypatch.setenv("FASTSERVE_APP", "routes_of_file:absent")
+    assert cli.main(["routes"]) == 3
+
+
+@pytest.mark.skipif(importlib.util.find_spec("fastapi") is None, reason="the demonstration needs FastAPI")
+def test_routes_knows_the_demonstration(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["routes", "demo"]) == 0
+    assert "POST /orders: " in capsys.readouterr().out
+
+
 # How it ends.
+
+
+@pytest.mark.parametrize("argv", [["--help"], ["--version"], ["routes", "--help"]], ids=" ".join)
+def test_output_that_cannot_be_written_is_one_line_and_1(
+    argv: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Full(io.StringIO):
+        def write(self, text: str) -> int:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(sys, "stdout", Full())
+    assert cli.main(argv) == 1
+    assert capsys.readouterr().err == "fastserve: error: cannot write: No space left on device\n"
 
 
 @pytest.mark.parametrize("status", [0, 3])

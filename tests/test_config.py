@@ -252,6 +252,7 @@ def test_the_package_gives_what_programs_use_and_nothing_else() -> None:
     formatters = {name for name in dir(uvicorn.logging) if name.endswith("Formatter")}
     assert formatters == {name for name in fastserve.logging.__all__ if name.endswith("Formatter")}
     assert fastserve.logging.TRACE_LOG_LEVEL == uvicorn.logging.TRACE_LOG_LEVEL
-    assert {"Config", "Server", "run", "serve"} <= set(fastserve.__all__)
+    assert {"Config", "Server", "run", "serve"} <= set(fastserve.__all__) <= set(dir(fastserve))
+    assert {"config", "testing", "__version__"} <= set(dir(fastserve))
     with pytest.raises(AttributeError, match="no attribute 'absent'"):
         fastserve.absent  # noqa: B018

@@ -80,10 +80,18 @@ class Accelerated:
 
     def _planning(self, send: Send) -> Send:
         """Return a `send` for the lifespan, which makes the plan before it tells that the application has started."""
+        refusal = ""
 
         async def planning(message: Message) -> None:
+            nonlocal refusal
             if message["type"] == "lifespan.startup.complete":
-                self._renew()
+                try:
+                    self._renew()
+                except AccelerationError as error:
+                    refusal = str(error)
+                    raise
+            elif refusal:
+                message = {**message, "message": refusal}  # The framework gives a traceback as the reason.
             await send(message)
 
         return planning

@@ -140,6 +140,9 @@ def _supervise(
         _log.warning('"workers" flag is ignored when reloading is enabled.')
         settings = replace(settings, processes=replace(settings.processes, workers=1))
     plan = plan_workers(settings.processes)
+    if settings.processes.workers == 1 and settings.supervised:
+        flags = ", ".join(f"--{name.replace('_', '-')}" for name in settings.supervised)
+        plan = replace(plan, reason=f"and a supervisor, for {flags}")
     _announce(settings, _describe(plan))
     pid = os.getpid()
     if settings.app.app_dir is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import enum
 import logging
 import os
@@ -56,6 +57,8 @@ _LAST_REQUEST_S = 5.0
 _LAST_LOOK_S = 0.25
 # How often is looked whether the certificates have changed.
 _CERTIFICATES_S = 2
+# How long connections may take to be gone after they were cut.
+_CUT_S = 0.25
 # How long calls may take to end after they were cancelled.
 _CANCEL_S = 0.5
 
@@ -334,8 +337,8 @@ class Server:
         drained = await _first(self._finish_requests(), self._forced)
         ended = drained and await _first(self._end_lifespan(), self._forced)
         running = self._application.running
+        await self._cut_connections()  # First: what is cancelled has nobody left to answer.
         self._application.cancel_all()
-        self._cut_connections()
         if not ended:
             self._lifespan.cancel()
             if running:
@@ -473,9 +476,13 @@ class Server:
             _log.error("The application did not shut down within %.1f seconds.", self._loop.time() - began_at)
             self._lifespan.cancel()
 
-    def _cut_connections(self) -> None:
+    async def _cut_connections(self) -> None:
         for connection in list(self._state.connections):
             connection.cut()
+        if self._state.connections:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_CUT_S):
+                    await self._state.wait_no_connections()
 
 
 def _count(number: int, one: str, several: str) -> str:

@@ -146,6 +146,26 @@ def test_strict_names_the_routes_that_cannot_be_accelerated() -> None:
         asyncio.run(accelerate(app, mode="strict")(Sent().make_scope(), None, None))  # type: ignore[arg-type]
 
 
+def test_strict_gives_the_routes_as_the_reason_why_the_application_does_not_start() -> None:
+    app = _app()
+    app.mount("/mounted", FastAPI())
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        return {"type": "lifespan.startup"}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    with pytest.raises(AccelerationError):
+        asyncio.run(accelerate(app, mode="strict")({"type": "lifespan", "state": {}}, receive, send))  # type: ignore[arg-type]
+    [message] = sent
+    assert message["type"] == "lifespan.startup.failed"
+    assert message["message"].startswith("routes that cannot be accelerated:\n")
+    assert "/mounted: what is mounted is an application of its own" in message["message"]
+    assert "Traceback" not in message["message"]
+
+
 ALWAYS = {part.path for part in patches.always("fastapi")}
 PATCHED = [part.path for part in patches.parts("fastapi")]
 
