@@ -26,7 +26,7 @@ from fastserve.accel.versions import why_not
 from fastserve.environment import fall_back, find_variable, load_env_file, refuse_variables, remarks
 from fastserve.errors import SettingsError, StartupError
 from fastserve.logs import configure_logging
-from fastserve.peers import ADVICE, FULFILLED, STANDS_FOR, UVICORN_LISTS, aliases
+from fastserve.peers import ADVICE, FULFILLED, STANDS_FOR, STANDS_FOR_BECAUSE, UVICORN_LISTS, aliases
 from fastserve.settings import (
     AppSettings,
     Settings,
@@ -226,8 +226,8 @@ class _Value(click.ParamType):  # type: ignore[type-arg]
         except ValueError as error:
             self.fail(str(error), param, ctx)
         if ctx is not None and value in STANDS_FOR.get(option_name(self._declared.option), {}):
-            flag = self._declared.option.flag
-            note = f"{flag} {value} stands for {flag} {converted}: fastserve does that itself"
+            flag, reason = self._declared.option.flag, STANDS_FOR_BECAUSE[option_name(self._declared.option)]
+            note = f"{flag} {value} stands for {flag} {converted}: {reason}"
             ctx.meta.setdefault(_NOTES, []).append(note)
         return converted
 
