@@ -71,6 +71,14 @@ class Accelerated:
         """Return what does the same as calling this, but is no coroutine function."""
         return self._entrance.answer
 
+    def read_routes(self) -> None:
+        """Make the plan, which happens otherwise when the application has started.
+
+        Raises:
+            AccelerationError: a route cannot be accelerated, and all have to be.
+        """
+        self._renew()
+
     def explain(self) -> list[RouteReport]:
         """Return for each route whether it is accelerated, and if not, why."""
         plan = self._entrance.plan

@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fastserve.accel import accelerate, entrance
+from fastserve.accel import accelerate, entrance, read_routes
 from fastserve.addresses import AllowList, describe_client, socket_authority
 from fastserve.asgi.accesslog import open_access_log
 from fastserve.asgi.answered import Answered
@@ -94,6 +94,7 @@ class Server:
 
     Raises:
         CertificateError: they cannot be used.
+        AccelerationError: what has to be accelerated cannot be.
     """
 
     def __init__(
@@ -120,6 +121,8 @@ class Server:
         adopt_uvicorn_loggers()  # The application has been imported.
         self._access_log = open_access_log(settings.logs, loop)
         app = accelerate(app, mode=settings.app.accelerate)
+        if settings.app.lifespan == "off":
+            read_routes(app)
         self.lifespan = self._lifespan = Lifespan(app, settings.app.lifespan)
         forwarded = ForwardedFields(settings.proxies) if settings.proxies.headers else None
         self._scopes = ScopeBuilder(settings.app.root_path, forwarded)
