@@ -200,7 +200,7 @@ class Server:
         finally:
             close_loop(loop)
 
-    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+    def serve(self, sockets: list[socket.socket] | None = None) -> Coroutine[Any, Any, None]:
         """Serve until told to stop, in the running event loop. Cancelling this stops quickly.
 
         sockets: to accept connections on, instead of the addresses of the configuration; they are closed in the end.
@@ -209,7 +209,10 @@ class Server:
             NestedServer: an application that is being loaded calls this.
             SystemExit: the server cannot start, which is logged.
         """
-        refuse_nested()
+        refuse_nested()  # Before `asyncio.run` says that there is an event loop already.
+        return self._serve_with_signals(sockets)
+
+    async def _serve_with_signals(self, sockets: list[socket.socket] | None) -> None:
         with self.capture_signals():
             await self._serve_or_exit(sockets)
 
@@ -347,7 +350,7 @@ def serve(app: ASGIApp | Callable[..., Any] | str, **options: Any) -> Coroutine[
         NestedServer: an application that is being loaded calls this.
         SystemExit: the server cannot start, which is logged.
     """
-    refuse_nested()  # Before `asyncio.run` says that there is an event loop already.
+    refuse_nested()
     return _serve(app, options)
 
 

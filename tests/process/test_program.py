@@ -94,6 +94,7 @@ UNGUARDED = {
     "fastserve.run('unguarded:app', port=0)",
     "Server": "fastserve.Server(fastserve.Config('unguarded:app', port=0)).run()",
     "serve": "asyncio.run(fastserve.serve('unguarded:app', port=0))",
+    "Server.serve": "asyncio.run(fastserve.Server(fastserve.Config('unguarded:app', port=0)).serve())",
 }
 
 
