@@ -178,7 +178,7 @@ class _Command(click.Command):
     """A command whose help shows the options under the headings of their groups."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        headings: dict[str, list[tuple[str, str]]] = {}
+        headings: dict[str, list[tuple[str, str]]] = {"General": []}
         for param in self.get_params(ctx):
             record = param.get_help_record(ctx)
             if record is not None:
@@ -275,6 +275,15 @@ def _command() -> click.Command:
             allow_from_autoenv=False,
             help="Show the version, and what it runs on.",
         ),
+        click.Option(
+            ["--help"],
+            is_flag=True,
+            is_eager=True,
+            expose_value=False,
+            callback=_show_help,
+            allow_from_autoenv=False,
+            help="Show this message and exit.",
+        ),
     ]
     return _Command(
         "fastserve",
@@ -282,6 +291,7 @@ def _command() -> click.Command:
         callback=_given_options,
         help="Serve the ASGI application APP.",
         epilog=_EPILOG,
+        add_help_option=False,  # It is above, since that of click can be in the environment before 8.4.
         context_settings={"auto_envvar_prefix": "FASTSERVE", "max_content_width": 100},
     )
 
@@ -416,6 +426,12 @@ def _table(file: Path, content: dict[str, Any]) -> dict[str, Any]:
         if not isinstance(table, dict):
             raise click.UsageError(f"{file}: {key!r} is not a table")
     return dict(table)
+
+
+def _show_help(ctx: click.Context, param: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        click.echo(ctx.get_help())
+        ctx.exit()
 
 
 def _show_version(ctx: click.Context, param: click.Parameter, wanted: bool) -> None:
