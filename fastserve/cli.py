@@ -6,14 +6,14 @@ of these that has one decides.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import logging
 import os
 import sys
 import threading
 import tomllib
-import typing
-from collections.abc import Container, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
@@ -26,19 +26,17 @@ from fastserve.accel.versions import why_not
 from fastserve.environment import fall_back, find_variable, load_env_file, refuse_variables, remarks
 from fastserve.errors import SettingsError, StartupError
 from fastserve.logs import configure_logging
-from fastserve.peers import ADVICE, FULFILLED, STANDS_FOR, UVICORN_LISTS, VALUES, aliases
+from fastserve.peers import ADVICE, FULFILLED, STANDS_FOR, STANDS_FOR_BECAUSE, UVICORN_LISTS, aliases
 from fastserve.settings import (
     AppSettings,
-    Option,
-    ReloadSettings,
     Settings,
     declared_options,
     group_title,
     option_groups,
     option_name,
-    parse_size,
 )
 from fastserve.supervisor.serve import serve
+from fastserve.values import Declaration, convert, declarations
 from fastserve.version import VERSION, build, interpreter, library
 from fastserve.wire.http1.parsers import describe_parser, fields_parser
 from fastserve.worker.apploader import load_app
@@ -47,6 +45,7 @@ from fastserve.worker.loops import loop_name
 _log = logging.getLogger("fastserve")
 
 _ROUTES = "routes"  # No application is named so: they are MODULE:ATTRIBUTE.
+_TO_LOAD = ("app", "app_dir", "factory", "interface", "env_file")  # what loading an application takes
 _DEMO_APP = "fastserve.demo:app"
 # How long threads that the application has started may keep the process once everything else has ended.
 _THREADS_S = 5.0
@@ -87,8 +86,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _serve(argv: Sequence[str]) -> int:
     if list(argv[:1]) == [_ROUTES]:
-        return _routes_command().main(list(argv[1:]), prog_name=f"fastserve {_ROUTES}", standalone_mode=False) or 0
-    given = _command().main(list(argv), prog_name="fastserve", standalone_mode=False)
+        return _run(_routes_command(), argv[1:], f"fastserve {_ROUTES}") or 0
+    given = _run(_command(), argv, "fastserve")
     if not isinstance(given, _Given):
         return int(given or 0)  # --help and --version
     refuse_variables(os.environ)
@@ -96,7 +95,9 @@ def _serve(argv: Sequence[str]) -> int:
         load_env_file(given.values["env_file"], os.environ)
     given.notes += fall_back(given.values, os.environ)
     settings = Settings.from_options(given.values)
-    _refuse_missing(settings.reload)
+    _refuse_missing("--app-dir", [settings.app.app_dir or ""])
+    if settings.reload.reload:
+        _refuse_missing("--reload-dir", settings.reload.directories)
     configure_logging(settings.logs)
     for text in (*given.notes, *settings.notes):
         _log.info("%s.", text)
@@ -105,11 +106,26 @@ def _serve(argv: Sequence[str]) -> int:
     return serve(settings)
 
 
-def _refuse_missing(settings: ReloadSettings) -> None:
+def _run(command: click.Command, argv: Sequence[str], name: str) -> Any:
+    """Run a command of click, and return what it does."""
+    try:
+        return command.main(list(argv), prog_name=name, standalone_mode=False)
+    except OSError as error:
+        # What is left to be written would fail again at the end of the process.
+        with contextlib.suppress(OSError, ValueError), open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+        raise _CannotPrint(f"cannot write: {error.strerror}") from None
+
+
+class _CannotPrint(click.ClickException):
+    """The output cannot be written. The command exits with 1."""
+
+
+def _refuse_missing(flag: str, directories: Iterable[str]) -> None:
     # Here as in uvicorn's command; in programs it is a warning, since they may name what is only there sometimes.
-    for directory in settings.directories if settings.reload else ():
+    for directory in directories:
         if not Path(directory).is_dir():
-            raise SettingsError(f"--reload-dir: {directory}: there is no such directory")
+            raise SettingsError(f"{flag}: {directory}: there is no such directory")
 
 
 def _complain(message: str, status: int) -> int:
@@ -118,19 +134,22 @@ def _complain(message: str, status: int) -> int:
 
 
 def _explain(error: click.ClickException) -> str:
-    """Return what is wrong in one line, with the place where it was said if that is not the command line."""
-    message = " ".join(error.format_message().split())
+    """Return what is wrong in one line, with the place where it was said."""
     if isinstance(error, click.NoSuchOption) and error.option_name in ADVICE:
         return f"{error.option_name}: {ADVICE[error.option_name]}"
-    if isinstance(error, click.BadParameter) and error.param is not None and error.param.name in VALUES:
-        message = f"{message} In fastserve, {VALUES[error.param.name]}."
-    if isinstance(error, click.BadParameter) and error.ctx is not None and error.param is not None and error.param.name:
-        source = error.ctx.get_parameter_source(error.param.name)
-        if source is ParameterSource.ENVIRONMENT:
-            return f"{find_variable(error.param.name, os.environ)}: {message}"
-        if source is ParameterSource.DEFAULT_MAP:
-            return f"{error.ctx.meta[_FILE]}: {message}"
-    return message
+    param = error.param if isinstance(error, click.BadParameter) else None
+    if isinstance(param, _Option) and isinstance(error, click.BadParameter) and error.ctx is not None:
+        return f"{_place(param, error.ctx)}: {' '.join(error.message.split())}"
+    return " ".join(error.format_message().split())
+
+
+def _place(param: _Option, ctx: click.Context) -> str:
+    """Return where the value of an option comes from."""
+    name = param.name or ""
+    source = ctx.get_parameter_source(name)
+    if source is ParameterSource.ENVIRONMENT:
+        return f"{find_variable(name, os.environ)}"
+    return f"{ctx.meta[_FILE]}: {param.opts[0]}" if source is ParameterSource.DEFAULT_MAP else param.opts[0]
 
 
 def _open_missing_streams() -> None:
@@ -152,13 +171,14 @@ def _leave_threads_behind(status: int) -> None:
 # The command, made from the declarations in settings.
 
 _FILE = "fastserve.file"  # in click's context: the configuration file
+_NOTES = "fastserve.notes"  # and what is to be said of values
 
 
 class _Command(click.Command):
     """A command whose help shows the options under the headings of their groups."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        headings: dict[str, list[tuple[str, str]]] = {}
+        headings: dict[str, list[tuple[str, str]]] = {"General": []}
         for param in self.get_params(ctx):
             record = param.get_help_record(ctx)
             if record is not None:
@@ -190,67 +210,62 @@ class _Option(click.Option):
         return super().value_from_envvar(ctx)
 
 
-class _Choice(click.Choice[str]):
-    """One of our values, or one of another server's that stands for one of them."""
+class _Value(click.ParamType):  # type: ignore[type-arg]
+    """What converts the text or the value of a file. The environment can hold several values, one on each line."""
 
-    def __init__(self, choices: Sequence[str], others: Container[str]) -> None:
-        super().__init__(choices)
-        self._others = others
+    envvar_list_splitter = "\n"
+
+    def __init__(self, declared: Declaration) -> None:
+        self.name = _metavar(declared)
+        self._declared = declared
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """See ParamType."""
-        return value if value in self._others else super().convert(value, param, ctx)
-
-
-class _Workers(click.ParamType):  # type: ignore[type-arg]
-    name = "N|auto"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
-        if value == "auto":
-            return "auto"
         try:
-            return int(value)
-        except ValueError:
-            self.fail(f"{value!r} is neither a number nor 'auto'.", param, ctx)
+            converted = convert(self._declared, value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+        if ctx is not None and value in STANDS_FOR.get(option_name(self._declared.option), {}):
+            flag, reason = self._declared.option.flag, STANDS_FOR_BECAUSE[option_name(self._declared.option)]
+            note = f"{flag} {value} stands for {flag} {converted}: {reason}"
+            ctx.meta.setdefault(_NOTES, []).append(note)
+        return converted
 
 
-class _Lines(click.ParamType):  # type: ignore[type-arg]
-    """Text of which the environment can hold several values, one on each line."""
-
-    name = "text"
-    envvar_list_splitter = "\n"
+class _Switch(_Value, click.types.BoolParamType):
+    """A value that click takes for a switch."""
 
 
-class _Size(click.ParamType):  # type: ignore[type-arg]
-    name = "BYTES"
+def _params() -> list[click.Parameter]:
+    """Return the argument and all options of fastserve."""
+    envvar = ["FASTSERVE_APP", "UVICORN_APP"]
+    params: list[click.Parameter] = [click.Argument(["app"], required=False, envvar=envvar)]
+    known = declarations()
+    for _, group in option_groups():
+        for name, declared in declared_options(group):
+            param = _click_option(known[option_name(declared)], group.__dataclass_fields__[name].default)
+            param.heading = group_title(group)
+            params.append(param)
+    return params
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        size = parse_size(str(value))
-        if size is None:
-            self.fail(f"{value!r} is not a size such as 65536, 512K or 1.5G.", param, ctx)
-        return size
+
+def _file_option() -> click.Option:
+    return click.Option(
+        ["--config"],
+        metavar="FILE",
+        is_eager=True,
+        expose_value=False,
+        callback=_read_file,
+        help="Read options from this TOML file. The default is [tool.fastserve] in pyproject.toml.",
+    )
 
 
 def _command() -> click.Command:
     """Return the command that serves an application. It returns the options that were given, by name."""
-    envvar = ["FASTSERVE_APP", "UVICORN_APP"]
-    params: list[click.Parameter] = [click.Argument(["app"], required=False, envvar=envvar)]
-    for _, group in option_groups():
-        types = typing.get_type_hints(group)
-        for name, declared in declared_options(group):
-            param = _click_option(declared, types[name], group.__dataclass_fields__[name].default)
-            param.heading = group_title(group)
-            params.append(param)
-    params += [
+    params = [
+        *_params(),
         *(click.Option([flag], is_flag=True, hidden=True, allow_from_autoenv=False) for flag in FULFILLED),
-        click.Option(
-            ["--config"],
-            metavar="FILE",
-            is_eager=True,
-            expose_value=False,
-            callback=_read_file,
-            help="Read options from this TOML file. The default is [tool.fastserve] in pyproject.toml.",
-        ),
+        _file_option(),
         click.Option(
             ["--version"],
             is_flag=True,
@@ -260,6 +275,15 @@ def _command() -> click.Command:
             allow_from_autoenv=False,
             help="Show the version, and what it runs on.",
         ),
+        click.Option(
+            ["--help"],
+            is_flag=True,
+            is_eager=True,
+            expose_value=False,
+            callback=_show_help,
+            allow_from_autoenv=False,
+            help="Show this message and exit.",
+        ),
     ]
     return _Command(
         "fastserve",
@@ -267,22 +291,29 @@ def _command() -> click.Command:
         callback=_given_options,
         help="Serve the ASGI application APP.",
         epilog=_EPILOG,
+        add_help_option=False,  # It is above, since that of click can be in the environment before 8.4.
         context_settings={"auto_envvar_prefix": "FASTSERVE", "max_content_width": 100},
     )
 
 
 def _routes_command() -> click.Command:
     """Return the command that shows the routes of an application, as they are before it has started."""
-    params: list[click.Parameter] = [
-        click.Argument(["app"]),
-        click.Option(["--app-dir"], default="", metavar="DIR", help="Look for APP in this directory."),
-        click.Option(["--factory"], is_flag=True, help="Call APP without arguments to get the application."),
-    ]
-    return click.Command(_ROUTES, params=params, callback=_show_routes, help="Show the routes of APP.")
+    params = [*(param for param in _params() if param.name in _TO_LOAD), _file_option()]
+    return click.Command(
+        _ROUTES,
+        params=params,
+        callback=_show_routes,
+        help="Show the routes of APP.",
+        context_settings={"auto_envvar_prefix": "FASTSERVE"},
+    )
 
 
-def _show_routes(app: str, app_dir: str, factory: bool) -> None:
-    found = load_app(AppSettings(app=app, app_dir=app_dir, factory=factory))
+def _show_routes(app: str | None, env_file: str | None, **options: Any) -> None:
+    settings = AppSettings(app=_application(app, f"fastserve {_ROUTES}"), **options)
+    _refuse_missing("--app-dir", [settings.app_dir or ""])
+    if env_file is not None:
+        load_env_file(env_file, os.environ)
+    found = load_app(settings)
     reports = explain(found)
     if not reports:
         click.echo(f"nothing to accelerate: {why_not(found) or 'the application has no routes'}")
@@ -293,35 +324,30 @@ def _show_routes(app: str, app_dir: str, factory: bool) -> None:
     click.echo(f"accelerated {sum(report.accelerated for report in reports)} of {len(reports)} routes")
 
 
-def _click_option(declared: Option, annotation: Any, default: Any) -> _Option:
-    kind = _click_type(declared, annotation)
+def _click_option(declared: Declaration, default: Any) -> _Option:
+    option = declared.option
+    is_switch = bool in declared.kinds and option.metavar is None
     return _Option(
-        [f"{declared.flag}/{declared.off}" if declared.off else declared.flag, option_name(declared)],
-        type=kind,
+        [f"{option.flag}/{option.off}" if option.off else option.flag, option_name(option)],
+        type=_Switch(declared) if is_switch else _Value(declared),
         default=default,
-        is_flag=kind is click.BOOL and declared.metavar is None,
-        multiple=typing.get_origin(annotation) is tuple,
-        help=declared.help,
-        metavar=None if declared.choices else _metavar(declared),
+        is_flag=is_switch,
+        multiple=declared.is_multiple,
+        help=option.help,
+        metavar=None if is_switch else _metavar(declared),
         show_default=default not in (None, "", ()),
     )
 
 
-def _metavar(declared: Option) -> str | None:
-    """Return how help names the value; None leaves that to click."""
-    return declared.metavar or (declared.unit.upper() if declared.unit else None)
-
-
-def _click_type(declared: Option, annotation: Any) -> click.ParamType[Any]:
-    if declared.choices:
-        return _Choice(declared.choices, STANDS_FOR.get(option_name(declared), {}))
-    if declared.flag == "--workers":
-        return _Workers()
-    if declared.unit == "bytes":
-        return _Size()
-    alternatives = typing.get_args(annotation) or (annotation,)
-    by_type = {bool: click.BOOL, int: click.INT, float: click.FLOAT}
-    return next((by_type[each] for each in alternatives if each in by_type), _Lines())
+def _metavar(declared: Declaration) -> str:
+    """Return how help names the value."""
+    option = declared.option
+    if option.choices:
+        return f"[{'|'.join(option.choices)}]"
+    if option.metavar or option.unit:
+        return option.metavar or (option.unit or "").upper()
+    names = {int: "INTEGER", float: "FLOAT", bool: "BOOLEAN"}
+    return next((names[kind] for kind in declared.kinds if kind in names), "TEXT")
 
 
 @dataclass(slots=True)
@@ -335,21 +361,16 @@ class _Given:
 
 def _given_options(app: str | None, **values: Any) -> _Given:
     ctx = click.get_current_context()
-    if app is None:
-        raise click.UsageError("no application is named; for example: fastserve main:app")
+    named = _application(app, "fastserve")
     notes = [f"{flag} is not needed: {text}" for flag, text in FULFILLED.items() if values.pop(_name(flag))]
     given = {name: value for name, value in values.items() if not _is_default(ctx, name)}
-    for name in STANDS_FOR.keys() & given.keys():
-        value = given[name]
-        given[name] = STANDS_FOR[name].get(value, value)
-        if given[name] != value:
-            notes.append(f"--{name} {value} stands for --{name} {given[name]}: fastserve does that itself")
+    notes += ctx.meta.get(_NOTES, [])
     for name in given:
         if ctx.get_parameter_source(name) is ParameterSource.ENVIRONMENT:
             variable = find_variable(name, os.environ) or ""
             if variable.startswith("UVICORN_"):
                 notes.append(f"{variable} is used as FASTSERVE_{name.upper()}")
-    return _Given({**given, "app": _demo_app() if app == "demo" else app}, list(values), notes)
+    return _Given({**given, "app": named}, list(values), notes)
 
 
 def _name(flag: str) -> str:
@@ -360,7 +381,12 @@ def _is_default(ctx: click.Context, name: str) -> bool:
     return ctx.get_parameter_source(name) is ParameterSource.DEFAULT
 
 
-def _demo_app() -> str:
+def _application(app: str | None, command: str) -> str:
+    """Return what names the application."""
+    if app is None:
+        raise click.UsageError(f"no application is named; for example: {command} main:app")
+    if app != "demo":
+        return app
     if importlib.util.find_spec("fastapi") is None:
         raise StartupError("the demonstration needs FastAPI; install it with: pip install 'fastserve[demo]'")
     return _DEMO_APP
@@ -379,13 +405,15 @@ def _read_file(ctx: click.Context, param: click.Parameter, path: str | None) -> 
         raise click.UsageError(f"--config: {file}: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise click.UsageError(f"--config: {file}: {error}") from None
-    params = {each.name: each for each in ctx.command.params if isinstance(each, _Option | click.Argument)}
+    params = {each.name: each for each in _params()}
     values = {}
     for key, value in _table(file, content).items():
         name = key.replace("-", "_")
         if name not in params:
             raise click.UsageError(f"{file}: unknown option {key!r}")
-        values[name] = _file_value(file, key, value, params[name])
+        if not isinstance(params[name], _Option) and not isinstance(value, str):
+            raise click.UsageError(f"{file}: {key}: {value!r} is not text")
+        values[name] = [value] if params[name].multiple and not isinstance(value, list) else value
     ctx.meta[_FILE] = str(file)
     ctx.default_map = values
 
@@ -400,18 +428,10 @@ def _table(file: Path, content: dict[str, Any]) -> dict[str, Any]:
     return dict(table)
 
 
-def _file_value(file: Path, key: str, value: Any, param: click.Parameter) -> Any:
-    """Return a value of a file in the form in which click takes it from anywhere."""
-    if param.multiple:
-        values = value if isinstance(value, list) else [value]
-        if all(isinstance(each, str) for each in values):
-            return values
-        raise click.UsageError(f"{file}: {key!r} must be text, or a list of text")
-    if isinstance(value, bool) and param.type is not click.BOOL:
-        raise click.UsageError(f"{file}: {key!r} is not a switch")
-    if isinstance(value, dict | list):
-        raise click.UsageError(f"{file}: {key!r} has a single value")
-    return value if isinstance(value, bool) else str(value)
+def _show_help(ctx: click.Context, param: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        click.echo(ctx.get_help())
+        ctx.exit()
 
 
 def _show_version(ctx: click.Context, param: click.Parameter, wanted: bool) -> None:

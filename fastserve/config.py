@@ -7,7 +7,6 @@ import difflib
 import logging
 import os
 import socket
-import typing
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -16,9 +15,10 @@ from fastserve.environment import fall_back, load_env_file
 from fastserve.errors import AppLoadError, BindError, SettingsError
 from fastserve.logs import LOGGING_CONFIG, TRACE, LogConfig, configure_logging_by
 from fastserve.net.connection import Connection
-from fastserve.peers import ALIASES, FALLBACKS, FULFILLED, KEYWORDS, NONE_MEANS, NOT_GIVEN, PLURALS, STANDS_FOR, VALUES
+from fastserve.peers import ALIASES, FALLBACKS, FULFILLED, KEYWORDS, NONE_MEANS, NOT_GIVEN, PLURALS
 from fastserve.settings import Settings, declared_options, option_groups, option_name
 from fastserve.supervisor.listeners import bind_one
+from fastserve.values import declarations, number, value_of
 from fastserve.worker.apploader import check_app, load_app
 from fastserve.worker.lifespan import Lifespan
 from fastserve.worker.loops import loop_factory
@@ -41,19 +41,7 @@ _LEVELS = {
 }
 
 
-def _options() -> dict[str, Any]:
-    """Return the type of every option by its name."""
-    types = {"app_dir": str}
-    for _, group in option_groups():
-        annotations = typing.get_type_hints(group)
-        types |= {option_name(declared): annotations[name] for name, declared in declared_options(group)}
-    return types
-
-
-_TYPES = _options()
-_CHOICES = {
-    option_name(declared): declared.choices for _, group in option_groups() for _, declared in declared_options(group)
-}
+_DECLARED = declarations()
 # What is meant by the names that uvicorn has for arguments, where ours are others.
 _MEANT = {
     **{plural: name for name, plural in PLURALS.items()},
@@ -97,10 +85,10 @@ class Config:
     ) -> None:
         self.app = app
         self.log_config = log_config
-        self.timeout_notify = timeout_notify
+        self.timeout_notify = _seconds("timeout_notify", timeout_notify)
         self.callback_notify = callback_notify
         self.loaded = False
-        self._names = _TYPES.keys() - {"log_config"}
+        self._names = _DECLARED.keys() - {"log_config"}
         for name in self._names:
             setattr(self, PLURALS.get(name, name), None)
         for keyword, value in {"host": host, "port": port, "app_dir": app_dir, **options}.items():
@@ -118,7 +106,7 @@ class Config:
 
         Raises:
             TypeError: there is no such keyword.
-            SettingsError: uvicorn has it, and fastserve does not.
+            SettingsError: uvicorn has it, and fastserve does not, or the value is bad.
         """
         if keyword in KEYWORDS:
             if value:
@@ -132,14 +120,12 @@ class Config:
             hint = f"; did you mean {close[0]!r}?" if close else ""
             raise TypeError(f"Config has no keyword {keyword!r}{hint}")
         attribute = PLURALS.get(name, name)
-        if name in STANDS_FOR and isinstance(value, str):
-            value = STANDS_FOR[name].get(value, value)
-        if name in VALUES and isinstance(value, str) and value not in _CHOICES[name]:
-            raise SettingsError(f"{keyword}: {value!r} is not one of {', '.join(_CHOICES[name])}: {VALUES[name]}")
         if name in NOT_GIVEN and value == NOT_GIVEN[name]:
             return
         if value is None:
             value = NONE_MEANS.get(name)
+        elif name != "log_level" and not _DECLARED[name].is_multiple:
+            value = value_of(_DECLARED[name], value)
         if value is not None or getattr(self, attribute) is None:
             setattr(self, attribute, value)
 
@@ -171,9 +157,11 @@ class Config:
         """
         values = {"app": self.app if isinstance(self.app, str) else None}
         for name in self._names:
-            value = getattr(self, PLURALS.get(name, name))
-            if value is not None or name == "app_dir":
-                values[name] = _converted(name, value)
+            value = _as_text(name, getattr(self, PLURALS.get(name, name)))
+            if value is not None:
+                values[name] = value_of(_DECLARED[name], value)
+            elif name == "app_dir":
+                values[name] = None
         return Settings.from_options(values)
 
     @property
@@ -295,31 +283,18 @@ def as_option(keyword: str, value: Any) -> tuple[str, Any] | None:
     if keyword in KEYWORDS:
         raise SettingsError(f"{keyword}: {KEYWORDS[keyword]}")
     name = _MEANT.get(keyword, keyword)
-    if name not in _TYPES:
+    if name not in _DECLARED:
         raise SettingsError(f"unknown option {keyword!r}")
-    return name, _converted(name, value)
+    return name, value_of(_DECLARED[name], _as_text(name, value))
 
 
-def _converted(name: str, value: Any) -> Any:
-    """Return a value as the settings have it, from the forms that uvicorn allows.
-
-    Raises:
-        SettingsError: a class that is to be plugged in.
-    """
-    if isinstance(value, type):
-        raise SettingsError(f"{name}: {value.__name__} cannot be plugged in")
-    if name == "header":
-        return tuple(each if isinstance(each, str) else f"{_text(each[0])}: {_text(each[1])}" for each in value)
-    if typing.get_origin(_TYPES[name]) is tuple:
-        return (value,) if isinstance(value, str | os.PathLike) else tuple(os.fspath(each) for each in value)
-    if name == "log_level" and isinstance(value, int):
-        return _LEVELS.get(value)
-    if isinstance(value, os.PathLike):
-        return os.fspath(value)
-    if isinstance(value, list | tuple):
-        return ",".join(value)
-    return value
+def _as_text(name: str, value: Any) -> Any:
+    """Return a value that can be converted, None for a level of logging that is a number without a name."""
+    return _LEVELS.get(value) if name == "log_level" and isinstance(value, int) else value
 
 
-def _text(value: str | bytes) -> str:
-    return value.decode("latin-1") if isinstance(value, bytes) else value
+def _seconds(keyword: str, value: Any) -> float:
+    try:
+        return number(value)
+    except ValueError as error:
+        raise SettingsError(f"{keyword}: {error}") from None

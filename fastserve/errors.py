@@ -40,6 +40,10 @@ class AppLoadError(StartupError):
         return f"Error loading ASGI app: {self}{end}{trace}"
 
 
+class NestedServer(AppLoadError):
+    """The application that is being loaded starts a server itself."""
+
+
 class BindError(StartupError):
     """A listening socket cannot be opened."""
 

@@ -300,6 +300,10 @@ class ArbiterAsOwner:
             worker.log.info("Autorestarting worker after current request.")
             self._server.stop()
 
+    def heeds(self, number: int) -> bool:
+        """See Owner."""
+        return True
+
     def tell(self, number: int, server: Server) -> None:
         """Act on a signal. The arbiter may send one twice, and so may a terminal."""
         if number == signal.SIGUSR1:

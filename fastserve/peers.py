@@ -136,8 +136,16 @@ ADVICE: dict[str, str] = {
 STANDS_FOR: dict[str, dict[str, str]] = {
     "ws": dict.fromkeys(("websockets", "websockets-sansio", "wsproto"), "auto"),
     "http": {"zttp": "auto"},
+    "interface": {"asgi": "asgi3"},
 }
-"""Values with which uvicorn is told to use a library, and that of ours which does the same without it."""
+"""Values of other servers, and those of ours that do the same."""
+
+STANDS_FOR_BECAUSE: dict[str, str] = {
+    "ws": "fastserve does that itself",
+    "http": "fastserve does that itself",
+    "interface": "it is granian's name for it",
+}
+"""Why they do."""
 
 VALUES: dict[str, str] = {
     "ws": "WebSockets are spoken by fastserve itself, so there is no library to choose; leave it out",

@@ -13,7 +13,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
-from dataclasses import replace
 from types import FrameType
 from typing import Any
 
@@ -21,9 +20,12 @@ from fastserve.asgi.types import ASGIApp
 from fastserve.config import STARTUP_FAILURE, Config
 from fastserve.errors import StartupError
 from fastserve.settings import Settings
+from fastserve.supervisor.cpus import placed
 from fastserve.supervisor.listeners import ListeningSockets
+from fastserve.supervisor.pidfile import PidFile
 from fastserve.supervisor.serve import only_place
 from fastserve.supervisor.serve import serve as serve_settings
+from fastserve.worker.apploader import refuse_nested
 from fastserve.worker.owner import announce
 from fastserve.worker.server import Server as Core
 from fastserve.worker.worker import close_loop, explain
@@ -167,8 +169,10 @@ class Server:
         """Serve until told to stop, in a new event loop; in any thread.
 
         Raises:
+            NestedServer: an application that is being loaded calls this.
             SystemExit: the server cannot start, which is logged.
         """
+        refuse_nested()
         self._run(self.serve(sockets))
 
     def run_to_end(self) -> None:
@@ -196,14 +200,19 @@ class Server:
         finally:
             close_loop(loop)
 
-    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+    def serve(self, sockets: list[socket.socket] | None = None) -> Coroutine[Any, Any, None]:
         """Serve until told to stop, in the running event loop. Cancelling this stops quickly.
 
         sockets: to accept connections on, instead of the addresses of the configuration; they are closed in the end.
 
         Raises:
+            NestedServer: an application that is being loaded calls this.
             SystemExit: the server cannot start, which is logged.
         """
+        refuse_nested()  # Before `asyncio.run` says that there is an event loop already.
+        return self._serve_with_signals(sockets)
+
+    async def _serve_with_signals(self, sockets: list[socket.socket] | None) -> None:
         with self.capture_signals():
             await self._serve_or_exit(sockets)
 
@@ -219,7 +228,19 @@ class Server:
 
         Raises:
             StartupError: the server cannot start.
+            SettingsError: it may not use the CPUs of `affinity`.
         """
+        settings = self.config.settings
+        unused = needing_other_processes(settings)
+        if unused:
+            _log.warning("Server is one process, and does not use %s: fastserve.run does.", _quoted(unused))
+        with contextlib.ExitStack() as stack:
+            if settings.processes.pid is not None:
+                stack.enter_context(PidFile(settings.processes.pid))
+            stack.enter_context(placed(settings.processes))
+            await self._serve(sockets)
+
+    async def _serve(self, sockets: list[socket.socket] | None) -> None:
         self._loop = asyncio.get_running_loop()
         if not self.config.loaded:
             self.config.loaded_app = self.config.load_app()
@@ -322,12 +343,18 @@ class Server:
         self._loop = None
 
 
-async def serve(app: ASGIApp | Callable[..., Any] | str, **options: Any) -> None:
+def serve(app: ASGIApp | Callable[..., Any] | str, **options: Any) -> Coroutine[Any, Any, None]:
     """Serve an application in the running event loop until SIGINT, SIGTERM or a cancellation. See Config.
 
     Raises:
+        NestedServer: an application that is being loaded calls this.
         SystemExit: the server cannot start, which is logged.
     """
+    refuse_nested()
+    return _serve(app, options)
+
+
+async def _serve(app: ASGIApp | Callable[..., Any] | str, options: dict[str, Any]) -> None:
     await Server(Config(app, **options)).serve()
 
 
@@ -335,25 +362,35 @@ def run(app: ASGIApp | Callable[..., Any] | str, **options: Any) -> None:
     """Serve an application until a signal ends the server: the `fastserve` command for programs. See Config.
 
     Raises:
+        NestedServer: an application that is being loaded calls this.
         SystemExit: the server cannot start, or has failed, which is logged.
     """
+    refuse_nested()
     config = Config(app, **options)
     settings = config.settings
     if isinstance(app, str) and threading.current_thread() is threading.main_thread():
         status = _serve_by_name(settings)
         if status:
             sys.exit(status)
-    elif needs_other_processes(settings):
-        _log.warning("You must pass the application as an import string to enable 'reload' or 'workers'.")
+    elif unused := needing_other_processes(settings):
+        if isinstance(app, str):
+            _log.warning("You must call fastserve.run in the main thread to enable %s.", _quoted(unused))
+        else:
+            _log.warning("You must pass the application as an import string to enable %s.", _quoted(unused))
         sys.exit(STARTUP_FAILURE)
     else:
         Server(config).run_to_end()
 
 
-def needs_other_processes(settings: Settings) -> bool:
-    """Tell whether what is wanted cannot be done by one process, which can end after a number of requests."""
-    recycling = replace(settings.recycling, max_requests=None)
-    return replace(settings, recycling=recycling).needs_supervisor
+def needing_other_processes(settings: Settings) -> list[str]:
+    """Return the options that one process cannot have; it can end after a number of requests."""
+    return [name for name in settings.supervised if name != "limit_max_requests"]
+
+
+def _quoted(names: list[str]) -> str:
+    """Return names as in 'a', 'b' and 'c'."""
+    *most, last = [f"'{name}'" for name in names]
+    return f"{', '.join(most)} and {last}" if most else last
 
 
 def _serve_by_name(settings: Settings) -> int:

@@ -191,7 +191,7 @@ class ProcessSettings(Group):
         1,
         "--workers",
         "Worker processes. 'auto' is one for each CPU that this process may use. With 1 there is no supervisor, unless"
-        " another option needs one.",
+        " another option needs one; with 'auto' there always is.",
         minimum=1,
         metavar="N|auto",
     )
@@ -791,18 +791,23 @@ class Settings:
             raise SettingsError("--reload and --preload exclude each other")
 
     @property
+    def supervised(self) -> list[str]:
+        """The options for which a parent process is needed, also for a single worker, by name."""
+        wanted = {
+            "workers": self.processes.workers != 1,
+            "preload": self.processes.preload,
+            "hooks": self.processes.hooks is not None,
+            "reload": self.reload.reload,
+            "limit_max_requests": self.recycling.max_requests is not None,
+            "limit_memory": self.recycling.memory_bytes is not None,
+            "limit_lifetime": self.recycling.lifetime_s is not None,
+        }
+        return [name for name, is_wanted in wanted.items() if is_wanted]
+
+    @property
     def needs_supervisor(self) -> bool:
-        """Whether a parent process is needed, also for a single worker."""
-        recycling = self.recycling
-        return (
-            self.processes.workers != 1
-            or self.processes.preload
-            or self.processes.hooks is not None
-            or self.reload.reload
-            or recycling.max_requests is not None
-            or recycling.memory_bytes is not None
-            or recycling.lifetime_s is not None
-        )
+        """Whether a parent process is needed."""
+        return bool(self.supervised)
 
     @property
     def notes(self) -> list[str]:

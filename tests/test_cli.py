@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.util
+import io
 import json
 import logging
 import os
@@ -150,6 +152,7 @@ SAMPLES = {
     "--bind": ("unix:/a", "fd://3"),
     "--header": ("a: b", "c: d"),
     "--log-config": "log.json",
+    "--app-dir": ".",
     "--affinity": "0,2-3",
     "--forwarded-allow-ips": "10.0.0.0/8,unix",
     "--forwarded-fields": "for,host",
@@ -271,35 +274,33 @@ def test_a_variable_that_only_looks_like_an_option_does_not_hinder(
         (["a:app", "b:app"], "Got unexpected extra argument (b:app)"),
         (["a:app", "--prot", "1"], "No such option '--prot'. Did you mean '--port'?"),
         (["a:app", "--port"], "Option '--port' requires an argument."),
-        (["a:app", "--port", "x"], "Invalid value for '--port': 'x' is not a valid integer."),
+        (["a:app", "--port", "x"], "--port: 'x' is not a whole number"),
         (["a:app", "--port", "65536"], "--port: 65536 is more than 65535"),
         (["a:app", "--port", "-1"], "--port: -1 is less than 0"),
-        (["a:app", "--workers", "many"], "Invalid value for '--workers': 'many' is neither a number nor 'auto'."),
+        (["a:app", "--workers", "many"], "--workers: 'many' is neither a number nor 'auto'"),
         (["a:app", "--workers", "0"], "--workers: 0 is less than 1"),
-        (["a:app", "--timeout-keep-alive", "x"], "Invalid value for '--timeout-keep-alive': 'x' is not a valid float."),
+        (["a:app", "--timeout-keep-alive", "x"], "--timeout-keep-alive: 'x' is not a number"),
         (["a:app", "--timeout-request-head", "0"], "--timeout-request-head: 0.0 is less than 0.1"),
-        (
-            ["a:app", "--limit-memory", "much"],
-            "Invalid value for '--limit-memory': 'much' is not a size such as 65536, 512K or 1.5G.",
-        ),
-        (
-            ["a:app", "--limit-unread", "1.5"],
-            "Invalid value for '--limit-unread': '1.5' is not a size such as 65536, 512K or 1.5G.",
-        ),
+        (["a:app", "--limit-memory", "much"], "--limit-memory: 'much' is not a size such as 65536, 512K or 1.5G"),
+        (["a:app", "--limit-unread", "1.5"], "--limit-unread: '1.5' is not a size such as 65536, 512K or 1.5G"),
         (["a:app", "--limit-memory", "512K"], "--limit-memory: 524288 is less than 1048576"),
         (["a:app", "--limit-request-body", "-1"], "--limit-request-body: -1 is less than 0"),
         (["a:app", "--affinity", "x"], "--affinity: 'x' is not auto, off or a list such as 0,2,4-7"),
         (["a:app", "--ready-path", "x"], "--ready-path: 'x' does not begin with a slash"),
         (
             ["a:app", "--http", "x"],
-            "Invalid value for '--http': 'x' is not one of 'auto', 'httptools', 'h11'. In fastserve, requests are"
-            " read by fastserve itself, so there are no protocol classes to plug in; leave it out.",
+            "--http: 'x' is not one of auto, httptools, h11. In fastserve, requests are read by fastserve itself, so"
+            " there are no protocol classes to plug in; leave it out",
         ),
         (
             ["a:app", "--interface", "rsgi"],
-            "Invalid value for '--interface': 'rsgi' is not one of 'auto', 'asgi3', 'asgi2', 'wsgi'. In fastserve,"
-            " 'auto' finds out by itself what APP is, so leave it out; RSGI, which is granian's own, is not served.",
+            "--interface: 'rsgi' is not one of auto, asgi3, asgi2, wsgi. In fastserve, 'auto' finds out by itself what"
+            " APP is, so leave it out; RSGI, which is granian's own, is not served",
         ),
+        (["a:app", "--app-dir", "x"], "--app-dir: x: there is no such directory"),
+        (["routes"], "no application is named; for example: fastserve routes main:app"),
+        (["routes", "a:app", "--app-dir", "x"], "--app-dir: x: there is no such directory"),
+        (["routes", "a:app", "--port", "1"], "No such option '--port'."),
         (["a:app", "--reload", "--reload-dir", "x"], "--reload-dir: x: there is no such directory"),
         (["a:app", "--bind", "x"], "--bind: 'x' is not HOST:PORT, [IPV6]:PORT, unix:PATH or fd://N"),
         (["a:app", "--bind", "unix:/a", "--port", "1"], "--bind and --host or --port exclude each other"),
@@ -318,19 +319,15 @@ def test_bad_options_are_one_line(argv: list[str], message: str, capsys: pytest.
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("FASTSERVE_PORT", "x", "FASTSERVE_PORT: Invalid value for '--port': 'x' is not a valid integer."),
+        ("FASTSERVE_PORT", "x", "FASTSERVE_PORT: 'x' is not a whole number"),
+        ("FASTSERVE_WORKERS", "x", "FASTSERVE_WORKERS: 'x' is neither a number nor 'auto'"),
+        ("FASTSERVE_LOG_LEVEL", "x", "FASTSERVE_LOG_LEVEL: 'x' is not one of critical, error, "),
         (
-            "FASTSERVE_WORKERS",
+            "FASTSERVE_ACCESS_LOG",
             "x",
-            "FASTSERVE_WORKERS: Invalid value for '--workers': 'x' is neither a number nor 'auto'.",
+            "FASTSERVE_ACCESS_LOG: 'x' is not one of true, t, yes, y, on, 1, false, f, no, n, off, 0",
         ),
-        ("FASTSERVE_LOG_LEVEL", "x", "FASTSERVE_LOG_LEVEL: Invalid value for '--log-level': 'x' is not one of "),
-        ("FASTSERVE_ACCESS_LOG", "x", "FASTSERVE_ACCESS_LOG: Invalid value for '--access-log"),
-        (
-            "FASTSERVE_LIMIT_MEMORY",
-            "1T",
-            "FASTSERVE_LIMIT_MEMORY: Invalid value for '--limit-memory': '1T' is not a size ",
-        ),
+        ("FASTSERVE_LIMIT_MEMORY", "1T", "FASTSERVE_LIMIT_MEMORY: '1T' is not a size "),
         ("FASTSERVE_BACKLOG", "0", "--backlog: 0 is less than 1"),
         ("FASTSERVE_CONFIG", "absent.toml", "--config: absent.toml: No such file or directory"),
     ],
@@ -347,18 +344,20 @@ def test_a_bad_variable_is_named(
     [
         ("prot = 1", "pyproject.toml: unknown option 'prot'"),
         ("time_out = 1", "pyproject.toml: unknown option 'time_out'"),
-        ("[tool.fastserve.port]", "pyproject.toml: 'port' has a single value"),
+        ("[tool.fastserve.port]", "pyproject.toml: --port: {} is not a whole number"),
         ("[tool.fastserve.nested]", "pyproject.toml: unknown option 'nested'"),
-        ('port = "x"', "pyproject.toml: Invalid value for '--port': 'x' is not a valid integer."),
-        ("port = 1.5", "pyproject.toml: Invalid value for '--port': '1.5' is not a valid integer."),
-        ("port = [1, 2]", "pyproject.toml: "),
-        ("port = true", "pyproject.toml: "),
-        ('log-level = "x"', "pyproject.toml: Invalid value for '--log-level': 'x' is not one of "),
-        ('access-log = "x"', "pyproject.toml: Invalid value for '--access-log"),
-        ('limit-memory = "x"', "pyproject.toml: Invalid value for '--limit-memory': 'x' is not a size such as "),
-        ("limit-memory = 1.5", "pyproject.toml: Invalid value for '--limit-memory': '1.5' is not a size such as "),
-        ("limit-memory = true", "pyproject.toml: 'limit-memory' is not a switch"),
-        ("header = 1", "pyproject.toml: 'header' must be text, or a list of text"),
+        ('port = "x"', "pyproject.toml: --port: 'x' is not a whole number"),
+        ("port = 1.5", "pyproject.toml: --port: 1.5 is not a whole number"),
+        ("port = [1, 2]", "pyproject.toml: --port: [1, 2] is not a whole number"),
+        ("port = true", "pyproject.toml: --port: True is not a whole number"),
+        ("host = true", "pyproject.toml: --host: True is not text"),
+        ("app = true", "pyproject.toml: app: True is not text"),
+        ('log-level = "x"', "pyproject.toml: --log-level: 'x' is not one of "),
+        ('access-log = "x"', "pyproject.toml: --access-log: 'x' is not one of "),
+        ('limit-memory = "x"', "pyproject.toml: --limit-memory: 'x' is not a size such as "),
+        ("limit-memory = 1.5", "pyproject.toml: --limit-memory: 1.5 is not a size such as "),
+        ("limit-memory = true", "pyproject.toml: --limit-memory: True is not a size such as "),
+        ("header = 1", "--header: '1' is not NAME:VALUE"),
         ("bind = ['x']", "--bind: 'x' is not "),
         ("backlog = 0", "--backlog: 0 is less than 1"),
         ('version = "1.0"', "pyproject.toml: unknown option 'version'"),
@@ -451,7 +450,59 @@ def test_the_demonstration_without_fastapi_says_what_to_install(
     assert serving.settings is None
 
 
+# The routes.
+
+ROUTES = """
+from starlette.applications import Starlette
+from starlette.routing import Route
+import os
+
+def make():
+    return Starlette(routes=[Route(os.environ.get("MINE", "/"), lambda request: None)])
+"""
+
+
+def test_routes_are_those_of_the_application_that_would_be_served(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("starlette")
+    pytest.importorskip("dotenv")
+    monkeypatch.setattr(sys, "path", sys.path[:])
+    monkeypatch.setenv("MINE", "")
+    monkeypatch.delenv("MINE")
+    (tmp_path / "inner").mkdir()
+    (tmp_path / "inner" / "routes_of_file.py").write_text(ROUTES)
+    (tmp_path / "my.env").write_text("MINE=/mine\n")
+    (tmp_path / "pyproject.toml").write_text(
+        "[tool.fastserve]\napp = 'routes_of_file:make'\napp-dir = 'inner'\nfactory = true\nworkers = 2\n"
+        "env-file = 'my.env'\n"
+    )
+    assert cli.main(["routes"]) == 0
+    assert capsys.readouterr().out.startswith("GET,HEAD /mine: ")
+    monkeypatch.setenv("FASTSERVE_APP", "routes_of_file:absent")
+    assert cli.main(["routes"]) == 3
+
+
+@pytest.mark.skipif(importlib.util.find_spec("fastapi") is None, reason="the demonstration needs FastAPI")
+def test_routes_knows_the_demonstration(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["routes", "demo"]) == 0
+    assert "POST /orders: " in capsys.readouterr().out
+
+
 # How it ends.
+
+
+@pytest.mark.parametrize("argv", [["--help"], ["--version"], ["routes", "--help"]], ids=" ".join)
+def test_output_that_cannot_be_written_is_one_line_and_1(
+    argv: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Full(io.StringIO):
+        def write(self, text: str) -> int:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(sys, "stdout", Full())
+    assert cli.main(argv) == 1
+    assert capsys.readouterr().err == "fastserve: error: cannot write: No space left on device\n"
 
 
 @pytest.mark.parametrize("status", [0, 3])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import socket
+import ssl
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,13 @@ def test_without_options_it_is_what_the_command_has() -> None:
         ({"ws_ping_interval": None, "ws_ping_timeout": None}, {"ws_ping_interval": 0.0, "ws_ping_timeout": 0.0}),
         ({"ssl_ciphers": "TLSv1", "ssl_version": 17, "ssl_cert_reqs": 0}, {}),
         ({"access_log": False, "limit_memory": 2**30}, {"access_log": False, "limit_memory": 2**30}),
+        ({"port": "8123", "workers": "2", "fd": "3"}, {"port": 8123, "workers": 2, "fd": 3}),
+        ({"workers": "auto", "limit_memory": "1.5G"}, {"workers": "auto", "limit_memory": 3 * 2**29}),
+        ({"timeout_keep_alive": "7.5", "backlog": " 64 "}, {"timeout_keep_alive": 7.5, "backlog": 64}),
+        ({"reload": "yes", "access_log": "0", "factory": 1}, {"reload": True, "access_log": False, "factory": True}),
+        ({"reload": "", "use_colors": "False"}, {"reload": False, "use_colors": False}),
+        ({"ssl_version": ssl.PROTOCOL_TLS_SERVER, "log_level": "Info"}, {"log_level": "info"}),
+        ({"root_path": Path("/api"), "ssl_keyfile_password": 7}, {"root_path": "/api", "ssl_keyfile_password": "7"}),
     ],
 )
 def test_options_are_taken_in_the_forms_that_uvicorn_allows(options: dict[str, Any], meant: dict[str, Any]) -> None:
@@ -85,11 +93,32 @@ def test_an_unknown_keyword_is_an_error_that_names_the_right_one(keyword: str, h
         ({"http2": True}, "http2: HTTP/2 is not served"),
         (
             {"ws": "no.such:Class"},
-            "ws: 'no.such:Class' is not one of auto, none: WebSockets are spoken by fastserve itself",
+            "--ws: 'no.such:Class' is not one of auto, none. In fastserve, WebSockets are spoken by fastserve itself",
         ),
-        ({"http": socket.socket}, "http: socket cannot be plugged in"),
+        ({"http": socket.socket}, "--http: socket cannot be plugged in. In fastserve, requests are read "),
         ({"loop": "trio"}, "--loop: 'trio' is not"),
         ({"workers": 0}, "--workers: 0 is less than 1"),
+        ({"port": "x"}, "--port: 'x' is not a whole number"),
+        ({"port": 8000.5}, "--port: 8000.5 is not a whole number"),
+        ({"port": True}, "--port: True is not a whole number"),
+        ({"port": "65536"}, "--port: 65536 is more than 65535"),
+        ({"workers": "x"}, "--workers: 'x' is neither a number nor 'auto'"),
+        ({"workers": False}, "--workers: False is neither a number nor 'auto'"),
+        ({"limit_memory": "12Q"}, "--limit-memory: '12Q' is not a size such as 65536, 512K or 1.5G"),
+        ({"limit_memory": 2.5}, "--limit-memory: 2.5 is not a size such as 65536, 512K or 1.5G"),
+        ({"timeout_keep_alive": "soon"}, "--timeout-keep-alive: 'soon' is not a number"),
+        ({"timeout_keep_alive": 10**400}, "--timeout-keep-alive: 1000"),
+        ({"h11_max_incomplete_event_size": "x"}, "--limit-request-head: 'x' is not a size such as "),
+        ({"reload": "maybe"}, "--reload: 'maybe' is not one of true, t, yes, y, on, 1, false, f, no, n, off, 0"),
+        ({"reload": 2}, "--reload: 2 is not one of true, "),
+        ({"host": True}, "--host: True is not text"),
+        ({"root_path": object}, "--root-path: object cannot be plugged in"),
+        ({"log_level": "loud"}, "--log-level: 'loud' is not one of critical, error, warning, info, debug, trace"),
+        ({"headers": ["x"]}, "--header: 'x' is not NAME:VALUE"),
+        ({"headers": [("a", "b", "c")]}, r"--header: \('a', 'b', 'c'\) is not a name and a value"),
+        ({"headers": 1}, "--header: '1' is not NAME:VALUE"),
+        ({"reload_dirs": [b"src"]}, "--reload-dir: b'src' is not text"),
+        ({"timeout_notify": "often"}, "timeout_notify: 'often' is not a number"),
     ],
 )
 def test_what_is_wrong_is_said_at_once(options: dict[str, Any], message: str) -> None:
@@ -104,10 +133,18 @@ def test_attributes_have_the_names_and_defaults_that_hold() -> None:
     assert (shown["backlog"], shown["headers"], shown["reload_dirs"], shown["root_path"]) == (2048, [], [], "")
 
 
+def test_attributes_have_the_values_that_text_stands_for() -> None:
+    config = make(port="8123", workers="2", timeout_keep_alive="7", reload="no", limit_memory="1G")
+    assert (config.port, config.workers, config.reload) == (8123, 2, False)
+    assert (vars(config)["timeout_keep_alive"], vars(config)["limit_memory"]) == (7.0, 2**30)
+
+
 def test_attributes_may_be_changed_until_the_server_starts() -> None:
     config = make()
     config.port = 9000
     assert config.settings.bind.port == 9000
+    setattr(config, "port", "9001")  # noqa: B010  # as programs do that read the environment
+    assert config.settings.bind.port == 9001
     config.port = -1
     with pytest.raises(SettingsError):
         config.settings  # noqa: B018
@@ -215,6 +252,7 @@ def test_the_package_gives_what_programs_use_and_nothing_else() -> None:
     formatters = {name for name in dir(uvicorn.logging) if name.endswith("Formatter")}
     assert formatters == {name for name in fastserve.logging.__all__ if name.endswith("Formatter")}
     assert fastserve.logging.TRACE_LOG_LEVEL == uvicorn.logging.TRACE_LOG_LEVEL
-    assert {"Config", "Server", "run", "serve"} <= set(fastserve.__all__)
+    assert {"Config", "Server", "run", "serve"} <= set(fastserve.__all__) <= set(dir(fastserve))
+    assert {"config", "testing", "__version__"} <= set(dir(fastserve))
     with pytest.raises(AttributeError, match="no attribute 'absent'"):
         fastserve.absent  # noqa: B018

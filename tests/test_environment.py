@@ -105,7 +105,7 @@ def test_what_comes_from_the_environment_is_said(
 @pytest.mark.parametrize(
     ("variable", "text", "message"),
     [
-        ("UVICORN_PORT", "x", "UVICORN_PORT: Invalid value for '--port': 'x' is not a valid integer."),
+        ("UVICORN_PORT", "x", "UVICORN_PORT: 'x' is not a whole number"),
         ("WEB_CONCURRENCY", "many", "WEB_CONCURRENCY: 'many' is not a number"),
         ("WEB_CONCURRENCY", "0", "--workers: 0 is less than 1"),
         ("UVICORN_HTTP2", "true", "UVICORN_HTTP2: HTTP/2 is not served"),

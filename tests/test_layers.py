@@ -15,7 +15,7 @@ PROJECT = Path(__file__).parent.parent
 PACKAGE = PROJECT / "fastserve"
 
 LAYERS: list[tuple[str, ...]] = [
-    ("cli", "__main__", "gunicorn", "workers", "demo", "config", "server", "testing", "environment", "peers"),
+    ("cli", "__main__", "gunicorn", "workers", "demo", "config", "server", "testing", "environment", "peers", "values"),
     ("supervisor",),
     ("worker",),
     ("accel",),

@@ -15,7 +15,17 @@ from uvicorn.main import main as uvicorn_command
 from fastserve import cli
 from fastserve.config import Config
 from fastserve.errors import SettingsError
-from fastserve.peers import ADVICE, ALIASES, FULFILLED, KEYWORDS, PLURALS, STANDS_FOR, VALUES, variables
+from fastserve.peers import (
+    ADVICE,
+    ALIASES,
+    FULFILLED,
+    KEYWORDS,
+    PLURALS,
+    STANDS_FOR,
+    STANDS_FOR_BECAUSE,
+    VALUES,
+    variables,
+)
 from fastserve.settings import declared_options, option_groups, option_name
 
 from .doubles_of_serving import Serving
@@ -122,6 +132,7 @@ def test_aliases_are_of_options_that_there_are_and_have_no_name_of_one() -> None
     assert ALIASES.keys() & ADVICE.keys() == set()
     assert PLURALS.keys() <= NAMES
     assert VALUES.keys() <= NAMES
+    assert STANDS_FOR.keys() == STANDS_FOR_BECAUSE.keys()
 
 
 @pytest.mark.parametrize(
@@ -156,15 +167,17 @@ def test_what_is_not_here_is_answered_with_what_to_do(
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [(name, value) for name, values in STANDS_FOR.items() for value in values], ids=" ".join
+    ("name", "value", "ours"),
+    [(name, value, ours) for name, values in STANDS_FOR.items() for value, ours in values.items()],
+    ids=" ".join,
 )
-def test_names_of_libraries_stand_for_what_is_here(
-    name: str, value: str, serving: Serving, capsys: pytest.CaptureFixture[str]
+def test_values_of_other_servers_stand_for_what_is_here(
+    name: str, value: str, ours: str, serving: Serving, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert serving.option("main:app", f"--{name}", value, name=name) == "auto"
-    assert f"--{name} {value} stands for --{name} auto: fastserve does that itself." in capsys.readouterr().err
+    assert serving.option("main:app", f"--{name}", value, name=name) == ours
+    assert f"--{name} {value} stands for --{name} {ours}: {STANDS_FOR_BECAUSE[name]}." in capsys.readouterr().err
     given: dict[str, Any] = {name: value}
-    assert getattr(Config("main:app", **given), name) == "auto"
+    assert getattr(Config("main:app", **given), name) == ours
 
 
 def test_what_is_always_so_is_said_to_be(serving: Serving, capsys: pytest.CaptureFixture[str]) -> None:

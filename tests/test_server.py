@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import http.client
 import logging
+import os
 import signal
 import socket
 import threading
 import time
 import urllib.request
 from collections.abc import Callable
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -18,7 +20,7 @@ import pytest
 
 import fastserve
 from fastserve import Config, Server
-from fastserve.errors import LifespanError
+from fastserve.errors import LifespanError, SettingsError, StartupError
 from fastserve.testing import serving
 
 pytestmark = pytest.mark.usefixtures("own_logging")
@@ -279,14 +281,84 @@ def test_a_port_in_use_ends_the_program_with_3(caplog: pytest.LogCaptureFixture)
     assert caplog.messages == [f"cannot listen on 127.0.0.1:{port}: Address already in use"]
 
 
-@pytest.mark.parametrize("options", [{"workers": 2}, {"reload": True}, {"limit_lifetime": 60}])
+SUPERVISED: list[tuple[dict[str, Any], str]] = [
+    ({"workers": 2}, "'workers'"),
+    ({"reload": True}, "'reload'"),
+    ({"limit_lifetime": 60}, "'limit_lifetime'"),
+    ({"limit_memory": "1G", "hooks": "mine", "preload": True}, "'preload', 'hooks' and 'limit_memory'"),
+]
+
+
+@pytest.mark.parametrize(("options", "named"), SUPERVISED, ids=[named for _, named in SUPERVISED])
 def test_an_application_object_cannot_be_served_by_other_processes(
-    options: dict[str, Any], caplog: pytest.LogCaptureFixture
+    options: dict[str, Any], named: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with pytest.raises(SystemExit) as left:
         fastserve.run(App(), log_config=None, **options)
     assert left.value.code == 3
-    assert caplog.messages == ["You must pass the application as an import string to enable 'reload' or 'workers'."]
+    assert caplog.messages == [f"You must pass the application as an import string to enable {named}."]
+
+
+def test_a_thread_cannot_have_other_processes(caplog: pytest.LogCaptureFixture) -> None:
+    left: list[object] = []
+
+    def run() -> None:
+        try:
+            fastserve.run("main:app", log_config=None, workers=2)
+        except SystemExit as error:
+            left.append(error.code)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    assert left == [3]
+    assert caplog.messages == ["You must call fastserve.run in the main thread to enable 'workers'."]
+
+
+@pytest.mark.parametrize(("options", "named"), SUPERVISED, ids=[named for _, named in SUPERVISED])
+def test_a_server_says_which_options_it_does_not_use(
+    options: dict[str, Any], named: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with serving(App(), **options) as url:
+        assert get(f"{url}/") == b"hello"
+    said = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert said == [f"Server is one process, and does not use {named}: fastserve.run does."]
+
+
+def test_a_server_writes_its_process_id_where_it_is_to(tmp_path: Path) -> None:
+    with serving(App(), pid=tmp_path / "server.pid"):
+        assert int((tmp_path / "server.pid").read_text()) == os.getpid()
+    assert not (tmp_path / "server.pid").exists()
+    with pytest.raises(StartupError, match="cannot write"), serving(App(), pid=tmp_path / "absent" / "server.pid"):
+        pass
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system does not pin threads")
+def test_a_server_runs_where_it_is_to_and_no_longer_than_it_serves() -> None:
+    before = os.sched_getaffinity(0)
+    cpu = max(before)
+    seen: list[set[int]] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            seen.append(os.sched_getaffinity(0))
+            server.should_exit = True
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b""})
+
+    def ask() -> None:
+        wait_until(lambda: server.started)
+        get(server.urls[0])
+
+    server = Server(config(app, affinity=str(cpu), lifespan="off"))
+    client = threading.Thread(target=ask)
+    client.start()
+    server.run()
+    client.join()
+    assert seen == [{cpu}]
+    assert os.sched_getaffinity(0) == before
+    with pytest.raises(SettingsError, match="may not use CPU 9999"):
+        Server(config(app, affinity="9999")).run()
 
 
 # For tests.

@@ -21,7 +21,7 @@ _log = logging.getLogger("fastserve")
 
 MODES = ("auto", "off", "strict")
 
-__all__ = ["MODES", "RouteReport", "accelerate", "entrance", "explain"]
+__all__ = ["MODES", "RouteReport", "accelerate", "entrance", "explain", "read_routes"]
 
 
 def accelerate(app: ASGIApp, *, mode: str = "auto") -> ASGIApp:
@@ -56,6 +56,16 @@ def entrance(app: ASGIApp) -> ASGIApp:
         return app
     found: ASGIApp = type(app).entrance(app)  # type: ignore[attr-defined]
     return found
+
+
+def read_routes(app: ASGIApp) -> None:
+    """Read the routes of an application now, for a server that does not run its lifespan.
+
+    Raises:
+        AccelerationError: see accelerate.
+    """
+    if _is_accelerated(app):
+        type(app).read_routes(app)  # type: ignore[attr-defined]
 
 
 def explain(app: Any) -> list[RouteReport]:

@@ -71,6 +71,14 @@ class Accelerated:
         """Return what does the same as calling this, but is no coroutine function."""
         return self._entrance.answer
 
+    def read_routes(self) -> None:
+        """Make the plan, which happens otherwise when the application has started.
+
+        Raises:
+            AccelerationError: a route cannot be accelerated, and all have to be.
+        """
+        self._renew()
+
     def explain(self) -> list[RouteReport]:
         """Return for each route whether it is accelerated, and if not, why."""
         plan = self._entrance.plan
@@ -80,10 +88,18 @@ class Accelerated:
 
     def _planning(self, send: Send) -> Send:
         """Return a `send` for the lifespan, which makes the plan before it tells that the application has started."""
+        refusal = ""
 
         async def planning(message: Message) -> None:
+            nonlocal refusal
             if message["type"] == "lifespan.startup.complete":
-                self._renew()
+                try:
+                    self._renew()
+                except AccelerationError as error:
+                    refusal = str(error)
+                    raise
+            elif refusal:
+                message = {**message, "message": refusal}  # The framework gives a traceback as the reason.
             await send(message)
 
         return planning

@@ -26,7 +26,7 @@ from fastserve.settings import LogSettings
 _log = logging.getLogger("fastserve.access")
 _server_log = logging.getLogger("fastserve")
 
-_CLIENT_CLOSED_REQUEST = 499  # as nginx logs it: there was no response, because the client went away
+_CLIENT_CLOSED_REQUEST = 499  # as nginx logs it: there was no response, because the connection was gone
 _SWITCHING_PROTOCOLS = 101
 _FAILURE = 500  # from here on, requests are logged whatever the sample is
 

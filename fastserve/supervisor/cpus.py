@@ -6,9 +6,10 @@ quota of the control group (version 1 or 2, its ancestors included) and the memo
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psutil
@@ -40,6 +41,31 @@ class CpuPlan:
         if self.cpus and (self.wraps or slot < len(self.cpus)):
             return self.cpus[slot % len(self.cpus)]
         return None
+
+
+def pin(cpu: int) -> None:
+    """Run this thread, and those that it starts, on a CPU, where the system has that."""
+    if hasattr(os, "sched_setaffinity"):
+        with contextlib.suppress(OSError):  # It may have gone away; any other one is as good.
+            os.sched_setaffinity(0, {cpu})
+
+
+@contextlib.contextmanager
+def placed(settings: ProcessSettings) -> Iterator[None]:
+    """Run this thread where `--affinity` has a single worker, and afterwards where it ran before.
+
+    Raises:
+        SettingsError: see plan_workers.
+    """
+    cpu = plan_workers(replace(settings, workers=1)).cpu(0)
+    before = _allowed_cpus()
+    if cpu is not None:
+        pin(cpu)
+    try:
+        yield
+    finally:
+        if cpu is not None and hasattr(os, "sched_setaffinity"):
+            os.sched_setaffinity(0, before)
 
 
 def plan_workers(settings: ProcessSettings, *, root: Path = Path("/")) -> CpuPlan:
@@ -91,7 +117,7 @@ def _nodes(folder: Path) -> list[Path]:
 
 
 def _fitting_workers(cpus: int, quota: float | None, memory: int) -> tuple[int, str]:
-    workers, reason = cpus, f"{cpus} CPUs allowed"
+    workers, reason = cpus, f"{cpus} CPU{'s' if cpus != 1 else ''} allowed"
     if quota is not None and int(quota) < workers:
         workers, reason = max(int(quota), 1), f"a quota of {quota:g} CPUs"
     most = memory // WORKER_MEMORY_BYTES

@@ -9,6 +9,7 @@ first one told to stop. One slot at a time.
     a worker is to be replaced                                    a successor first; if that does not become ready, the
                                                                   worker stays, and a reload is given up
     a worker's event loop is silent                               told in time, then ended and replaced
+    a worker is told to stop, and the server is not               it is replaced
 
 In development, a worker that does not start waits for the next reload, and one that is replaced ends quickly.
 """
@@ -42,6 +43,8 @@ _FORCE_S = 1.0
 # a process that only had to wait for a CPU is not worth a warning.
 _WARN_SHARE = 0.1
 _WARN_LEAST_S = 1.0
+# How much later than a worker the server may hear of a signal that was sent to all processes.
+_ASKED_S = 0.25
 
 
 class State(enum.Enum):
@@ -82,7 +85,7 @@ class Worker:
     """A worker process.
 
     since: when it came into its state. beat_at: when its event loop was heard last. kill_at: when it is to be killed.
-    is_outdated: it was started before the last reload.
+    is_outdated: it was started before the last reload. asked_at: when it was told to stop, and not by the server.
     """
 
     slot: int
@@ -91,6 +94,7 @@ class Worker:
     since: float
     beat_at: float
     kill_at: float = math.inf
+    asked_at: float = math.inf
     is_silent: bool = False
     is_outdated: bool = False
     failure: str | None = None  # why it is being ended, unless it was asked to stop
@@ -291,6 +295,18 @@ class Fleet:
         if found is not None:
             found[1].beat_at = max(beat_at, found[1].beat_at)
 
+    def asked_to_stop(self, pid: int, now: float) -> None:
+        """Take note that someone has told a worker to stop, and perhaps everyone. It goes on."""
+        found = self._find(pid)
+        if found is not None:
+            found[1].asked_at = now
+
+    def leaving(self, pid: int, now: float) -> None:
+        """Take note that a worker ends because it was told to stop again."""
+        found = self._find(pid)
+        if found is not None:
+            self._drain(found[1], now)
+
     def exited(self, pid: int, status: int, now: float) -> Worker | None:
         """Take note that a process ended; return the worker that it was, None if it was none.
 
@@ -442,6 +458,7 @@ class Fleet:
             self._advance(Stopping.GRACEFUL, now)
         if not self.is_stopping:
             yield from self._open_slots()
+            self._plan_asked(now)
             self._plan_slots(now)
             self._plan_replacement(now)
             self._plan_steering()
@@ -488,6 +505,17 @@ class Fleet:
         else:
             worker.kill_at = now + _ABORT_S
             self._pending.append(Abort(worker.pid, reason))
+
+    def _plan_asked(self, now: float) -> None:
+        """Replace workers that were told to stop, unless it is the whole server that is about to."""
+        for worker in self.workers if self._leave_at == math.inf else ():
+            if worker.asked_at + _ASKED_S > now:
+                continue
+            worker.asked_at = math.inf
+            if worker.state is State.BOOTING:
+                self._drain(worker, now)
+            else:
+                self.replace(worker.pid, "it was told to stop")
 
     def _plan_slots(self, now: float) -> None:
         for slot in list(self._slots):
@@ -536,7 +564,7 @@ class Fleet:
         """
         times = [self._leave_at, *(slot.retry_at for slot in self._slots)]
         for worker in self.workers:
-            times.append(worker.kill_at)
+            times += [worker.kill_at, worker.asked_at + _ASKED_S]
             if worker.failure is None and worker.state is State.BOOTING:
                 times.append(worker.since + self._times.boot_s)
             elif worker.failure is None and worker.state is State.READY:

@@ -388,11 +388,13 @@ def _remove_stale(path: str) -> None:
     """Remove the socket of a server that has ended without doing so.
 
     Raises:
-        BindError: a server still listens there.
+        BindError: a server still listens there, or it is no socket.
     """
     try:
-        if not stat.S_ISSOCK(os.stat(path).st_mode):
-            return  # Then bind() says what is wrong.
+        mode = os.stat(path).st_mode
+        if not stat.S_ISSOCK(mode):
+            what = "a directory" if stat.S_ISDIR(mode) else "a file"
+            raise BindError(f"cannot listen on unix:{path}: it is {what}, and no socket")
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
             probe.setblocking(False)  # The queue of one that hangs may be full.
             probe.connect(path)

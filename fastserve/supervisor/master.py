@@ -26,7 +26,7 @@ from fastserve.errors import BindError
 from fastserve.logs import reopen_log_files
 from fastserve.net.certificates import Certificates
 from fastserve.settings import Settings
-from fastserve.supervisor.cpus import CpuPlan
+from fastserve.supervisor.cpus import CpuPlan, pin
 from fastserve.supervisor.fleet import (
     Abort,
     Action,
@@ -252,19 +252,27 @@ class Master:
 
     def _listen_to(self, process: WorkerProcess) -> bool:
         """Act on what a worker says; tell whether it has said why it ends."""
-        said_why = False
+        self._take_signals()  # First: what a worker does may be the effect of a signal to all processes.
         try:
             for event, text in process.messages():
-                if event == "ready":
-                    self._worker_is_ready(process)
-                elif event == "worn":
-                    self._fleet.replace(process.pid, text)
-                else:
-                    said_why = process.has_failed = True
-                    self._tell_failure(text)
+                self._take_message(process, event, text)
         except EOFError:
             self._stop_watching(process.channel)
-        return said_why or process.has_failed
+        return process.has_failed
+
+    def _take_message(self, process: WorkerProcess, event: str, text: str) -> None:
+        match event:
+            case "ready":
+                self._worker_is_ready(process)
+            case "worn":
+                self._fleet.replace(process.pid, text)
+            case "asked":
+                self._fleet.asked_to_stop(process.pid, time.monotonic())
+            case "leaving":
+                self._fleet.leaving(process.pid, time.monotonic())
+            case _:
+                process.has_failed = True
+                self._tell_failure(text)
 
     def _worker_is_ready(self, process: WorkerProcess) -> None:
         self._failures_told.clear()
@@ -449,6 +457,8 @@ class Master:
             case Stop(pid):
                 if self._fleet.is_stopping:
                     _log.info("Terminating child process [%d]", pid)
+                if pid in self._workers:
+                    self._workers[pid].record.is_told = True
                 self._signal(pid, signal.SIGTERM)
             case Quit(pid):
                 _log.info("Terminating child process [%d]", pid)
@@ -541,7 +551,7 @@ class Master:
         with contextlib.suppress(OSError, AttributeError, ValueError):  # There may be no standard error.
             faulthandler.enable()
             faulthandler.register(signal.SIGUSR2, all_threads=True)
-        owner = Parent(channel, self._pid)
+        owner = Parent(channel, self._pid, record)
         # Those that the worker catches stay blocked until it does; the others are the parent's, and do nothing here.
         not_for_workers = set(self._handle_signal) - {*owner.signals, signal.SIGUSR1}
         signal.pthread_sigmask(signal.SIG_UNBLOCK, not_for_workers)
@@ -549,8 +559,7 @@ class Master:
         _set_title(f"fastserve:w{slot}")
         cpu = self._plan.cpu(slot)
         if cpu is not None:
-            with contextlib.suppress(OSError):  # It may have gone away; any other one is as good.
-                os.sched_setaffinity(0, {cpu})
+            pin(cpu)
         record.claim()
         timeouts = replace(self._settings.timeouts, drain_delay_s=0.0)  # The parent has waited.
 

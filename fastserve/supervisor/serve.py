@@ -14,7 +14,7 @@ from dataclasses import replace
 from fastserve.asgi.types import ASGIApp
 from fastserve.net.certificates import Certificates, open_certificates
 from fastserve.settings import BindSettings, Settings
-from fastserve.supervisor.cpus import CpuPlan, plan_workers
+from fastserve.supervisor.cpus import CpuPlan, placed, plan_workers
 from fastserve.supervisor.hooks import load_hooks
 from fastserve.supervisor.listeners import ListeningSockets
 from fastserve.supervisor.master import Master
@@ -55,6 +55,7 @@ def serve(settings: Settings, *, before_load: Callable[[], None] = lambda: None)
     with contextlib.ExitStack() as stack:
         take_pid_file = _hold_pid_file(stack, settings, inheritance)
         if inheritance is None and not settings.needs_supervisor:
+            stack.enter_context(placed(settings.processes))
             return _serve_alone(settings, notifier, certificates)
         return _supervise(settings, notifier, inheritance, fds, folder, take_pid_file, before_load, certificates)
 
@@ -139,6 +140,9 @@ def _supervise(
         _log.warning('"workers" flag is ignored when reloading is enabled.')
         settings = replace(settings, processes=replace(settings.processes, workers=1))
     plan = plan_workers(settings.processes)
+    if settings.processes.workers == 1 and settings.supervised:
+        flags = ", ".join(f"--{name.replace('_', '-')}" for name in settings.supervised)
+        plan = replace(plan, reason=f"and a supervisor, for {flags}")
     _announce(settings, _describe(plan))
     pid = os.getpid()
     if settings.app.app_dir is not None:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import inspect
 import logging
 import os
 import sys
 import sysconfig
+import threading
 import traceback
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from functools import reduce
 from types import ModuleType
 from typing import Any
 
 from fastserve.asgi.types import ASGIApp
-from fastserve.errors import AppLoadError
+from fastserve.errors import AppLoadError, NestedServer
 from fastserve.settings import AppSettings
 from fastserve.worker.interfaces import adapt
 
@@ -32,8 +34,39 @@ def load_app(settings: AppSettings) -> ASGIApp:
         raise AppLoadError("no application is named")
     if settings.app_dir is not None:
         put_first_on_path(settings.app_dir)
-    app = import_from_string(settings.app)
-    return check_app(app, settings.app, factory=settings.factory, interface=settings.interface)
+    with _loading(settings.app):
+        app = import_from_string(settings.app)
+        return check_app(app, settings.app, factory=settings.factory, interface=settings.interface)
+
+
+class _Loading(threading.local):
+    """What a thread is loading. app: its name; None when there is nothing."""
+
+    app: str | None = None
+
+
+_current = _Loading()
+
+
+@contextlib.contextmanager
+def _loading(app: str) -> Iterator[None]:
+    before, _current.app = _current.app, app
+    try:
+        yield
+    finally:
+        _current.app = before
+
+
+def refuse_nested() -> None:
+    """Do nothing, unless this thread is loading an application for a server: that would wait for this one to end.
+
+    Raises:
+        NestedServer: it is.
+    """
+    if _current.app is not None:
+        raise NestedServer(
+            f'"{_current.app}" starts a server while it is loaded; put that under: if __name__ == "__main__"'
+        )
 
 
 def check_app(app: Any, name: str, *, factory: bool, interface: str = "auto") -> ASGIApp:
@@ -129,6 +162,8 @@ def import_module(name: str) -> ModuleType:
             place = sys.path[0] or os.getcwd()  # it is empty for `python -c`
             raise AppLoadError(f'there is no module "{error.name}" in {place} or elsewhere on sys.path') from None
         raise AppLoadError(f'"{name}" cannot be imported', _own_trace(error)) from None
+    except NestedServer:
+        raise
     except (Exception, SystemExit) as error:
         raise AppLoadError(f'"{name}" cannot be imported', _own_trace(error)) from None
 
@@ -136,6 +171,8 @@ def import_module(name: str) -> ModuleType:
 def _make(factory: Any, name: str) -> Any:
     try:
         return factory()
+    except NestedServer:
+        raise
     except (Exception, SystemExit) as error:
         raise AppLoadError(f'the factory "{name}" failed', _own_trace(error)) from None
 

@@ -75,7 +75,9 @@ class Lifespan:
         if reply is not None and reply["type"] == "lifespan.shutdown.complete":
             _log.info("Application shutdown complete.")
         elif reply is not None:
-            _log.error("Application shutdown failed: %s", reply.get("message") or "no reason given")
+            reason = (reply.get("message") or "no reason given").rstrip()
+            # Starlette gives the whole traceback as its reason.
+            _log.error("Application shutdown failed%s%s", ".\n" if "\n" in reason else ": ", reason)
         elif self._error is not None:
             _log.error("Exception in the lifespan of the application", exc_info=self._error)
 
@@ -111,7 +113,7 @@ class Lifespan:
             raise InvalidMessage(f"{kind!r} cannot be sent in answer to {allowed!r}")
         if not self._answer(message):
             raise InvalidMessage(f"{kind!r} cannot be sent twice")
-        if kind == "lifespan.startup.failed":
+        if kind.endswith(".failed"):
             self._is_given_up = True
 
     def _answer(self, message: Message | None) -> bool:

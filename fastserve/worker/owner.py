@@ -14,6 +14,7 @@ from typing import Protocol
 
 import orjson
 
+from fastserve.worker.scoreboard import Record
 from fastserve.worker.server import Server
 
 _log = logging.getLogger("fastserve")
@@ -36,6 +37,9 @@ class Owner(Protocol):
 
     def worker_is_worn(self, reason: str) -> None:
         """Take note that the worker should be replaced."""
+
+    def heeds(self, number: int) -> bool:
+        """Take note of a signal, and tell whether it is to have an effect, also before there is a server."""
 
     def tell(self, number: int, server: Server) -> None:
         """Pass a signal on to the server."""
@@ -64,6 +68,10 @@ class Person:
     def worker_is_worn(self, reason: str) -> None:
         """Do nothing: limits that wear a worker out need a parent process, and then there is one."""
 
+    def heeds(self, number: int) -> bool:
+        """See Owner."""
+        return True
+
     def tell(self, number: int, server: Server) -> None:
         """Stop, more urgently with each signal. SIGHUP has no workers to replace here, and a terminal may be gone."""
         if self.has_renewed(number, server):
@@ -87,14 +95,16 @@ class Person:
 class Parent:
     """The parent process, at the other end of a socket. It gets lines of JSON: an event and a text.
 
-    pid: its process id.
+    pid: its process id. record: where it says that it has told the worker to stop.
     """
 
     signals: tuple[signal.Signals, ...] = (signal.SIGTERM, signal.SIGQUIT)
 
-    def __init__(self, channel: socket.socket, pid: int) -> None:
+    def __init__(self, channel: socket.socket, pid: int, record: Record) -> None:
         self._channel = channel
         self._pid = pid
+        self._record = record
+        self._has_asked = False
 
     def worker_is_ready(self) -> None:
         """See Owner."""
@@ -111,6 +121,17 @@ class Parent:
     def _say(self, event: str, text: str) -> None:
         with contextlib.suppress(OSError):
             self._channel.sendall(orjson.dumps((event, text)) + b"\n")
+
+    def heeds(self, number: int) -> bool:
+        """Leave it to the parent when to stop: the first SIGTERM of someone else may be for all processes.
+
+        The parent is told of it, and replaces this worker unless it has got the signal too.
+        """
+        if number != signal.SIGTERM or self._record.is_told or os.getppid() != self._pid:
+            return True
+        self._say("leaving" if self._has_asked else "asked", "")
+        counts, self._has_asked = self._has_asked, True
+        return counts
 
     def tell(self, number: int, server: Server) -> None:
         """Stop: SIGTERM may come twice, from the parent and from whoever sent it to all processes."""

@@ -1,7 +1,7 @@
 """What workers tell of themselves, in memory that the supervisor and all workers share.
 
-Each worker has a record, which only it writes, four times a second and from its event loop: a record that does not
-change any more is that of a loop that is blocked.
+Each worker has a record, which it writes four times a second and from its event loop: a record that does not change any
+more is that of a loop that is blocked. One number of it is the supervisor's: that it has told the worker to stop.
 """
 
 from __future__ import annotations
@@ -48,7 +48,8 @@ class Report:
 _SINGLE = ("pid", "slot", "state", "started_us", "beat_us", "connections", "running", "requests", "sent_bytes")
 _STATUS_AT = len(_SINGLE)
 _LATENCY_AT = _STATUS_AT + 10
-_NUMBERS = _LATENCY_AT + LATENCY_BUCKETS
+_TOLD_AT = _LATENCY_AT + LATENCY_BUCKETS
+_NUMBERS = _TOLD_AT + 1
 _HEADER = 8  # numbers before the first record; the first of them tells whether the server is about to stop
 
 
@@ -109,6 +110,15 @@ class Record:
         """When it was written last."""
         return int(self._numbers[4])
 
+    @property
+    def is_told(self) -> bool:
+        """Whether the supervisor has told the worker to stop. Set by the supervisor, before it sends the signal."""
+        return bool(self._numbers[_TOLD_AT])
+
+    @is_told.setter
+    def is_told(self, value: bool) -> None:
+        self._numbers[_TOLD_AT] = value
+
     def reserve(self, slot: int, now_us: int) -> None:
         """Make it that of a worker which is starting."""
         self._numbers[1] = slot
@@ -133,7 +143,7 @@ class Record:
         numbers = self._numbers.tolist()
         single: dict[str, Any] = dict(zip(_SINGLE, numbers[:_STATUS_AT], strict=True))
         single["state"] = WorkerState(single["state"])
-        return Report(**single, status=numbers[_STATUS_AT:_LATENCY_AT], latency=numbers[_LATENCY_AT:])
+        return Report(**single, status=numbers[_STATUS_AT:_LATENCY_AT], latency=numbers[_LATENCY_AT:_TOLD_AT])
 
     def clear(self) -> None:
         """Make the record nobody's."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import enum
 import logging
 import os
@@ -13,7 +14,7 @@ from collections.abc import Callable, Collection, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fastserve.accel import accelerate, entrance
+from fastserve.accel import accelerate, entrance, read_routes
 from fastserve.addresses import AllowList, describe_client, socket_authority
 from fastserve.asgi.accesslog import open_access_log
 from fastserve.asgi.answered import Answered
@@ -56,6 +57,8 @@ _LAST_REQUEST_S = 5.0
 _LAST_LOOK_S = 0.25
 # How often is looked whether the certificates have changed.
 _CERTIFICATES_S = 2
+# How long connections may take to be gone after they were cut.
+_CUT_S = 0.25
 # How long calls may take to end after they were cancelled.
 _CANCEL_S = 0.5
 
@@ -91,6 +94,7 @@ class Server:
 
     Raises:
         CertificateError: they cannot be used.
+        AccelerationError: what has to be accelerated cannot be.
     """
 
     def __init__(
@@ -117,6 +121,8 @@ class Server:
         adopt_uvicorn_loggers()  # The application has been imported.
         self._access_log = open_access_log(settings.logs, loop)
         app = accelerate(app, mode=settings.app.accelerate)
+        if settings.app.lifespan == "off":
+            read_routes(app)
         self.lifespan = self._lifespan = Lifespan(app, settings.app.lifespan)
         forwarded = ForwardedFields(settings.proxies) if settings.proxies.headers else None
         self._scopes = ScopeBuilder(settings.app.root_path, forwarded)
@@ -334,8 +340,8 @@ class Server:
         drained = await _first(self._finish_requests(), self._forced)
         ended = drained and await _first(self._end_lifespan(), self._forced)
         running = self._application.running
+        await self._cut_connections()  # First: what is cancelled has nobody left to answer.
         self._application.cancel_all()
-        self._cut_connections()
         if not ended:
             self._lifespan.cancel()
             if running:
@@ -473,9 +479,13 @@ class Server:
             _log.error("The application did not shut down within %.1f seconds.", self._loop.time() - began_at)
             self._lifespan.cancel()
 
-    def _cut_connections(self) -> None:
+    async def _cut_connections(self) -> None:
         for connection in list(self._state.connections):
             connection.cut()
+        if self._state.connections:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_CUT_S):
+                    await self._state.wait_no_connections()
 
 
 def _count(number: int, one: str, several: str) -> str:

@@ -64,7 +64,7 @@ class Signals:
         """Pass signals to this server from now on, and those that came before."""
         self._server = server
         for number in self._early:
-            self._take(number, None)
+            self._act_on(number)
 
     def load(self, load: Callable[[], ASGIApp]) -> ASGIApp:
         """Return what this returns.
@@ -87,6 +87,10 @@ class Signals:
             reopen_log_files()
 
     def _take(self, number: int, frame: FrameType | None) -> None:
+        if self._owner.heeds(number):
+            self._act_on(number)
+
+    def _act_on(self, number: int) -> None:
         if self._server is None:
             self._early.append(number)  # The application may catch what is raised into its import.
             if self._is_loading:

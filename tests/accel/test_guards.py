@@ -12,7 +12,7 @@ from fastapi.routing import APIRoute
 from starlette.applications import Starlette
 
 import fastserve
-from fastserve.accel import accelerate, explain, patches, versions
+from fastserve.accel import accelerate, explain, patches, read_routes, versions
 from fastserve.errors import AccelerationError
 from tests.accel.comparing import Sent, both, by_accelerator, exchange
 
@@ -144,6 +144,37 @@ def test_strict_names_the_routes_that_cannot_be_accelerated() -> None:
     app.mount("/mounted", FastAPI())
     with pytest.raises(AccelerationError, match="/mounted: what is mounted is an application of its own"):
         asyncio.run(accelerate(app, mode="strict")(Sent().make_scope(), None, None))  # type: ignore[arg-type]
+
+
+def test_strict_gives_the_routes_as_the_reason_why_the_application_does_not_start() -> None:
+    app = _app()
+    app.mount("/mounted", FastAPI())
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        return {"type": "lifespan.startup"}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    with pytest.raises(AccelerationError):
+        asyncio.run(accelerate(app, mode="strict")({"type": "lifespan", "state": {}}, receive, send))  # type: ignore[arg-type]
+    [message] = sent
+    assert message["type"] == "lifespan.startup.failed"
+    assert message["message"].startswith("routes that cannot be accelerated:\n")
+    assert "/mounted: what is mounted is an application of its own" in message["message"]
+    assert "Traceback" not in message["message"]
+
+
+def test_the_routes_can_be_read_before_the_first_request(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "fastserve")
+    app = _app()
+    read_routes(accelerate(app))
+    assert caplog.messages == ["accelerated 2 of 2 routes (fastapi 0.165.0)"]
+    app.mount("/mounted", FastAPI())
+    with pytest.raises(AccelerationError, match="/mounted: "):
+        read_routes(accelerate(app, mode="strict"))
+    read_routes(app)  # one that is not accelerated
 
 
 ALWAYS = {part.path for part in patches.always("fastapi")}

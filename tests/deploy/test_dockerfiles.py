@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from fastserve.accel.versions import VERIFIED
 from fastserve.supervisor.cpus import WORKER_MEMORY_BYTES
 from fastserve.version import VERSION
 
@@ -99,7 +100,14 @@ def test_the_health_check_asks_what_the_server_answers_by_itself(name: str, read
 def test_the_requirements_name_the_package_of_this_version() -> None:
     lines = (DEPLOY / "docker" / "requirements.txt").read_text().splitlines()
     names = [line for line in lines if not line.startswith("#")]
-    assert names == ["fastapi", f"./fastserve-{VERSION}.tar.gz"]
+    assert names[-1] == f"./fastserve-{VERSION}.tar.gz"
+
+
+def test_the_requirements_name_the_frameworks_that_are_accelerated() -> None:
+    lines = (DEPLOY / "docker" / "requirements.txt").read_text().splitlines()
+    pinned = dict(line.split("==") for line in lines if "==" in line)
+    assert pinned.keys() == VERIFIED.keys()
+    assert [package for package, version in pinned.items() if version not in VERIFIED[package]] == []
 
 
 # Compose.

@@ -231,10 +231,18 @@ def stop(arena: Arena) -> tuple[int, str]:
 
 
 def stop_after_a_delay(arena: Arena) -> tuple[int, str]:
+    return _stop_after_a_delay(arena, arena.server.send_signal)
+
+
+def stop_all_after_a_delay(arena: Arena) -> tuple[int, str]:
+    return _stop_after_a_delay(arena, arena.server.send_signal_to_group)
+
+
+def _stop_after_a_delay(arena: Arena, send_signal: Callable[[int], None]) -> tuple[int, str]:
     with RawClient(arena.server.address) as client:
         assert client.get("/ready").answer().status == 200
         told_at = time.monotonic()
-        arena.server.send_signal(signal.SIGTERM)
+        send_signal(signal.SIGTERM)
         wait_until(lambda: _status(arena, "/ready") == 503)
         noticed_s = time.monotonic() - told_at
         assert _status(arena, "/") == 200
@@ -243,6 +251,7 @@ def stop_after_a_delay(arena: Arena) -> tuple[int, str]:
         assert time.monotonic() - told_at < 1.5, "the load ends while the server still serves"
     assert arena.server.wait_exit() == 0
     assert time.monotonic() - told_at >= 1.5
+    assert not arena.log_count("ERROR")
     return 0, f"not ready after {noticed_s * 1000:.0f} ms, serving for 1.5 s more"
 
 
@@ -329,6 +338,12 @@ EVENTS = (
     Event(
         "SIGTERM, `--drain-delay 1.5`",
         stop_after_a_delay,
+        ("--drain-delay", "1.5", "--ready-path", "/ready"),
+        ends=True,
+    ),
+    Event(
+        "SIGTERM to all processes, `--drain-delay 1.5`",
+        stop_all_after_a_delay,
         ("--drain-delay", "1.5", "--ready-path", "/ready"),
         ends=True,
     ),

@@ -90,11 +90,11 @@ def test_the_first_that_has_an_option_decides(
 
 WRONG = {
     "an unknown option": ("[tool.fastserve]\nports = 1\n", {}, "pyproject.toml: unknown option 'ports'"),
-    "a wrong value": ("[tool.fastserve]\nport = 'http'\n", {}, "pyproject.toml: Invalid value for '--port'"),
+    "a wrong value": ("[tool.fastserve]\nport = 'http'\n", {}, "pyproject.toml: --port: "),
     "not TOML": ("[tool.fastserve\n", {}, "pyproject.toml: "),
     "not a table": ("[tool]\nfastserve = 3\n", {}, "pyproject.toml"),
     "a tool that is not a table": ("tool = 3\n", {}, "pyproject.toml"),
-    "a wrong value in the environment": ("", {"FASTSERVE_PORT": "http"}, "FASTSERVE_PORT: Invalid value for '--port'"),
+    "a wrong value in the environment": ("", {"FASTSERVE_PORT": "http"}, "FASTSERVE_PORT: 'http'"),
 }
 
 

@@ -87,6 +87,39 @@ def test_a_failed_start_ends_the_program_with_3(start: Start, folder: Path, text
     assert "Traceback" not in server.log
 
 
+UNGUARDED = {
+    "run": "fastserve.run('unguarded:app', port=0)",
+    "run with workers": "fastserve.run('unguarded:app', port=0, workers=2)",
+    "run with an object": "fastserve.run(app, port=0) if __name__ != '__main__' else "
+    "fastserve.run('unguarded:app', port=0)",
+    "Server": "fastserve.Server(fastserve.Config('unguarded:app', port=0)).run()",
+    "serve": "asyncio.run(fastserve.serve('unguarded:app', port=0))",
+    "Server.serve": "asyncio.run(fastserve.Server(fastserve.Config('unguarded:app', port=0)).serve())",
+}
+
+
+@pytest.mark.parametrize("text", UNGUARDED.values(), ids=UNGUARDED.keys())
+def test_a_module_that_starts_a_server_while_it_is_loaded_is_told_of_the_guard(
+    start: Start, folder: Path, text: str
+) -> None:
+    (folder / "unguarded.py").write_text(f"import asyncio, fastserve\nfrom served import app\n{text}\n")
+    server = start(runs=("unguarded.py",))
+    assert server.wait_exit() == 3
+    reason = '"unguarded:app" starts a server while it is loaded; put that under: if __name__ == "__main__".'
+    assert server.log.count(f"ERROR:    Error loading ASGI app: {reason}\n") == 1
+    assert "Traceback" not in server.log
+    assert "Fastserve running on" not in server.log
+    with pytest.raises(ProcessLookupError):
+        server.send_signal_to_group(0)
+
+
+def test_the_command_tells_of_the_guard_too(start: Start, folder: Path) -> None:
+    (folder / "unguarded.py").write_text("import fastserve\nfrom served import app\nfastserve.run(app, port=0)\n")
+    server = start("unguarded:app", "--port", "0")
+    assert server.wait_exit() == 3
+    assert 'put that under: if __name__ == "__main__".' in server.log
+
+
 def test_what_the_application_leaves_to_the_end_of_a_worker_is_done(start: Start, folder: Path) -> None:
     (folder / "leaving.py").write_text(
         "import atexit, os\nfrom served import app\natexit.register(lambda: open(f'left.{os.getpid()}', 'w'))\n"

@@ -105,6 +105,7 @@ def test_several_workers_are_not_used_and_that_is_said(start: Start, folder: Pat
     write(folder, "one")
     server = start_reloading(start, folder, "--workers", "2").wait_log("Fastserve running on")
     assert '"workers" flag is ignored when reloading is enabled.' in server.log
+    assert "1 worker (and a supervisor, for --reload)" in server.log
     assert server.log.count("Started server process") == 1
 
 

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from .running import SERVED, WORKERS, Gate, RawClient, RunningServer, Start, life, new_client, wait_until
+from .load import ClosedLoop
+from .running import SERVED, WORKERS, Gate, RawClient, RunningServer, Start, is_alive, life, new_client, wait_until
 
 SIGNALS = pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
 
@@ -106,6 +107,66 @@ def test_a_signal_to_all_processes_at_once_is_one_signal(start: Start, folder: P
         assert running.answer().body == b"through"
     assert server.wait_exit() == 0
     assert ended(folder, workers)
+
+
+@pytest.mark.parametrize("delay", ["0", "1"], ids=["at once", "after a delay"])
+@SIGNALS
+def test_a_signal_to_all_processes_is_no_error_of_any(start: Start, folder: Path, number: int, delay: str) -> None:
+    server = start_served(start, "2", "--drain-delay", delay)
+    with RawClient(server.address).get("/gate?held") as running:
+        Gate(folder, "held").wait_reached()
+        server.send_signal_to_group(number)
+        server.wait_log("exiting.")
+        Gate(folder, "held").open()
+        assert running.answer().body == b"through"
+    assert server.wait_exit() == 0
+    assert "ERROR" not in server.log
+    assert ended(folder, "2")
+
+
+def test_all_workers_serve_during_the_delay_when_all_processes_were_told(start: Start, folder: Path) -> None:
+    server = start_served(start, "2", "--drain-delay", "2", "--ready-path", "/ready", "--no-access-log")
+    workers = {worker.pid for worker in server.workers}
+    with ClosedLoop(server.address, keeps=False) as load:
+        wait_until(lambda: load.pids.keys() == workers)
+        server.send_signal_to_group(signal.SIGTERM)
+        wait_until(lambda: is_unready(server))
+        before = load.pids.copy()
+        wait_until(lambda: all(load.pids[pid] > before[pid] + 50 for pid in workers))
+        assert {worker.pid for worker in server.workers} == workers
+    assert not load.failed
+    assert load.pids.keys() == workers
+    assert server.wait_exit() == 0
+    assert "ERROR" not in server.log
+    assert ended(folder, "2")
+
+
+def is_unready(server: RunningServer) -> bool:
+    """Tell whether the ready path says no."""
+    with RawClient(server.address).get("/ready") as client:
+        return client.answer().status == 503
+
+
+def test_the_second_sigterm_to_all_processes_ends_the_delay(start: Start, folder: Path) -> None:
+    server = start_served(start, "2", "--drain-delay", "600")
+    server.send_signal_to_group(signal.SIGTERM)
+    server.wait_log("Received SIGTERM")
+    server.send_signal_to_group(signal.SIGTERM)
+    with timed(ABOUT_A_SECOND_S):
+        assert server.wait_exit() == 0
+    assert "died" not in server.log
+    assert ended(folder, "2")
+
+
+def test_a_worker_alone_that_is_told_to_stop_twice_does(start: Start) -> None:
+    server = start_served(start, "2", "--drain-delay", "600")
+    server.send_signal(signal.SIGTERM)
+    server.wait_log("Received SIGTERM")
+    victim = server.workers[0]
+    with timed(ABOUT_A_SECOND_S):
+        while is_alive(victim):  # Two signals that come together are one.
+            victim.terminate()
+    assert "died" not in server.log
 
 
 def test_a_late_signal_does_not_make_a_crash_of_a_worker_that_is_ending(start: Start, folder: Path) -> None:
@@ -253,6 +314,21 @@ def test_the_second_ctrl_c_ends_all_processes(start: Start, folder: Path) -> Non
         with timed(ABOUT_A_SECOND_S):
             assert server.wait_exit() == 0
     assert not any(worker.is_running() for worker in workers)
+
+
+def test_a_request_that_is_cut_off_is_not_logged_with_an_answer_that_it_never_got(start: Start, folder: Path) -> None:
+    server = start_served(start, "1")
+    with RawClient(server.address) as client:
+        client.get("/gate?held")
+        Gate(folder, "held").wait_reached()
+        server.send_signal(signal.SIGTERM)
+        server.wait_log("Waiting for connections to close.")
+        server.send_signal(signal.SIGINT)
+        with contextlib.suppress(ConnectionResetError):
+            assert client.rest() == b""
+    assert server.wait_exit() == 0
+    lines = [line for line in server.output.splitlines() if "/gate?held" in line]
+    assert [line.rpartition('" ')[2] for line in lines] == ["499 Client Closed Request"]
 
 
 def test_what_blocks_the_event_loop_is_shown_when_it_has_to_be_cut_off(start: Start, folder: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from fastserve.errors import SettingsError
 from fastserve.settings import ProcessSettings, parse_cpus
-from fastserve.supervisor.cpus import WORKER_MEMORY_BYTES, CpuPlan, plan_workers
+from fastserve.supervisor.cpus import WORKER_MEMORY_BYTES, CpuPlan, placed, plan_workers
 
 MIB = 2**20
 Machine = Callable[..., Path]
@@ -294,7 +294,18 @@ def one_cpu() -> Iterator[int]:
 
 def test_only_the_cpus_that_this_process_may_run_on_count(one_cpu: int, tmp_path: Path) -> None:
     plan = plan_auto(tmp_path)
-    assert (plan.workers, plan.cpus) == (1, ())
+    assert (plan.workers, plan.cpus, plan.reason) == (1, (), "1 CPU allowed")
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system does not pin threads")
+def test_a_single_worker_runs_on_the_cpu_that_is_asked_for_as_long_as_it_serves() -> None:
+    before = os.sched_getaffinity(0)
+    cpu = max(before)
+    with placed(ProcessSettings(affinity=f"{cpu},{min(before)}", workers="auto")):
+        assert os.sched_getaffinity(0) == {cpu}
+    assert os.sched_getaffinity(0) == before
+    with placed(ProcessSettings(workers="auto")):
+        assert os.sched_getaffinity(0) == before
 
 
 def test_a_system_without_affinity_counts_all_cpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,7 +45,7 @@ class Process:
     """A worker process of the model.
 
     born: how many reloads there were before. dies_by: when it must have been killed. is_told: to stop, or to end.
-    is_steered_away: because it is silent.
+    is_steered_away: because it is silent. is_asked: to stop, by someone else. is_leaving: because it was asked again.
     """
 
     slot: int
@@ -55,6 +55,8 @@ class Process:
     is_told: bool = False
     is_aborted: bool = False
     is_steered_away: bool = False
+    is_asked: bool = False
+    is_leaving: bool = False
     is_silent: bool = False
     is_killed: bool = False
     dies_by: float = math.inf
@@ -211,8 +213,9 @@ class FleetMachine(RuleBasedStateMachine):
         assert not is_quick or model.urgency > 1
         if not model.urgency:
             is_unwanted = model.is_paused or process.slot not in model.wanted
-            assert process.is_succeeded or is_unwanted, "a worker is stopped before its successor is ready"
-            assert process.is_succeeded or process.slot not in model.steered
+            is_asked = process.is_leaving or (process.is_asked and not process.is_ready)
+            assert process.is_succeeded or is_unwanted or is_asked, "a worker is stopped before its successor is ready"
+            assert process.is_succeeded or process.slot not in model.steered or not process.is_ready
             process.dies_by = min(process.dies_by, model.now + self.times.stop_s)
         process.is_told = True
 
@@ -320,6 +323,24 @@ class FleetMachine(RuleBasedStateMachine):
         pid = self.pick(data)
         if pid is not None:
             self.fleet.replace(pid, "worn")
+            self.happened(at_once=at_once)
+
+    @precondition(lambda self: self.model.finished is None)
+    @rule(data=st.data(), at_once=AT_ONCE)
+    def a_worker_is_asked_to_stop_by_someone_else(self, data: st.DataObject, at_once: bool) -> None:
+        pid = self.pick(data)
+        if pid is not None:
+            self.model.processes[pid].is_asked = True
+            self.fleet.asked_to_stop(pid, self.model.now)
+            self.happened(at_once=at_once)
+
+    @precondition(lambda self: self.model.finished is None)
+    @rule(data=st.data(), at_once=AT_ONCE)
+    def a_worker_leaves(self, data: st.DataObject, at_once: bool) -> None:
+        pid = self.pick(data, is_asked=True)
+        if pid is not None:
+            self.model.processes[pid].is_leaving = True
+            self.fleet.leaving(pid, self.model.now)
             self.happened(at_once=at_once)
 
     @precondition(lambda self: self.model.finished is None)

@@ -98,6 +98,28 @@ def test_a_server_ends_more_urgently_each_time_it_is_asked(
     assert plan(fleet, START + killed_s + 100) == []
 
 
+@pytest.mark.parametrize(("times", "outcome"), [(TIMES, STOP_ALL), (DELAYED, [Leave()])], ids=["at once", "later"])
+def test_a_worker_that_was_told_to_stop_with_all_others_is_not_replaced(
+    times: FleetTimes, outcome: list[Action]
+) -> None:
+    fleet = ready_fleet(times=times)
+    fleet.asked_to_stop(PID, START)
+    assert plan(fleet) == []
+    assert START < fleet.next_change(START) < START + 1
+    fleet.stop(START + 0.1)
+    assert plan(fleet, START + 0.1) == outcome
+    fleet.asked_to_stop(OTHER, START + 0.2)
+    assert plan(fleet, START + 7.9) == []
+
+
+def test_a_worker_alone_that_was_told_to_stop_is_replaced_first() -> None:
+    fleet = ready_fleet()
+    fleet.asked_to_stop(PID, START)
+    assert plan(fleet, fleet.next_change(START)) == [Spawn(0)]
+    start_successor(fleet, NEXT, START + 1)
+    assert plan(fleet, START + 1) == [Stop(PID)]
+
+
 def test_the_second_time_does_not_give_more_time() -> None:
     fleet = ready_fleet()
     fleet.stop(START)

@@ -124,9 +124,11 @@ def test_the_socket_of_a_server_that_hangs_is_left_alone(listening: Open, tmp_pa
 def test_a_file_that_is_not_a_socket_is_left_alone(listening: Open, tmp_path: Path) -> None:
     path = tmp_path / "notes.txt"
     path.write_text("keep me")
-    with pytest.raises(BindError, match=rf"^cannot listen on unix:{path}: Address already in use$"):
+    with pytest.raises(BindError, match=rf"^cannot listen on unix:{path}: it is a file, and no socket$"):
         listening(f"unix:{path}")
     assert path.read_text() == "keep me"
+    with pytest.raises(BindError, match=rf"^cannot listen on unix:{tmp_path}: it is a directory, and no socket$"):
+        listening(f"unix:{tmp_path}")
 
 
 @pytest.mark.parametrize(

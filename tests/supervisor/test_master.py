@@ -29,7 +29,7 @@ def wait_replaced(server: RunningServer, gone: set[int], *, size: int = 2) -> No
 ENDS = {
     "killed": (signal.SIGKILL, "killed by SIGKILL"),
     "out of bounds": (signal.SIGSEGV, "killed by SIGSEGV"),
-    "asked to stop": (signal.SIGTERM, "exit status 0"),
+    "asked to quit": (signal.SIGQUIT, "exit status 0"),
 }
 
 
@@ -40,6 +40,16 @@ def test_how_a_worker_died_is_said_in_words(start: Start, number: int, said: str
     os.kill(victim, number)
     server.wait_log(f"Child process [{victim}] died: {said}\n")
     wait_replaced(server, {victim})
+
+
+def test_a_worker_that_is_told_to_stop_is_replaced_before_it_does(start: Start) -> None:
+    server = start(*TWO_WORKERS).wait_ready()
+    victim = min(pids(server))
+    os.kill(victim, signal.SIGTERM)
+    server.wait_log(f"Worker [{victim}] is going to be replaced: it was told to stop.\n")
+    server.wait_log(f"Finished server process [{victim}]\n")
+    wait_replaced(server, {victim})
+    assert "died" not in server.log
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="real-time signals")
@@ -91,7 +101,7 @@ def test_the_file_of_a_unix_socket_outlives_a_worker(start: Start, folder: Path)
     server = start(SERVED, "--bind", "unix:sock", "--workers", "2").wait_ready()
     for pid in sorted(pids(server)):
         os.kill(pid, signal.SIGTERM)
-        server.wait_log(f"Child process [{pid}] died: exit status 0\n")
+        server.wait_log(f"Finished server process [{pid}]\n")
     with RawClient(str(folder / "sock")) as client:
         assert client.get("/").answer().body == b"hello"
     assert server.stop() == 0

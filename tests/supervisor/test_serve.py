@@ -143,10 +143,30 @@ def test_the_first_line_says_what_is_served_by_what(
     assert f": no_such_module:app, {says}, asyncio, h11, " in first
 
 
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"reload": True, "workers": 2}, "1 worker (and a supervisor, for --reload)"),
+        ({"limit_memory": 2**30, "hooks": None, "preload": False}, "1 worker (and a supervisor, for --limit-memory)"),
+        (
+            {"limit_max_requests": 9, "limit_lifetime": 9.0},
+            "(and a supervisor, for --limit-max-requests, --limit-lifetime)",
+        ),
+    ],
+    ids=["reload", "one", "two"],
+)
+def test_the_first_line_says_what_a_single_worker_has_a_supervisor_for(
+    monkeypatch: pytest.MonkeyPatch, said: pytest.LogCaptureFixture, options: dict[str, Any], says: str
+) -> None:
+    Supervision(monkeypatch)
+    serve(settings("no_such_module:app", port=0, **options))
+    assert says in next(line for line in said.messages if line.startswith("fastserve "))
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_cpus_that_may_not_be_used_are_noticed_before_a_socket_is_opened(tmp_path: Path, workers: int) -> None:
     with pytest.raises(SettingsError, match="may not use CPU 9999"):
-        serve(settings(workers=2, affinity="9999", bind=(f"unix:{tmp_path}/sock",)))
+        serve(settings(workers=workers, affinity="9999", bind=(f"unix:{tmp_path}/sock",)))
     assert not (tmp_path / "sock").exists()
 
 

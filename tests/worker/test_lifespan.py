@@ -384,6 +384,14 @@ async def shutdown_fails(scope: Scope, receive: Receive, send: Send) -> None:
     await send({"type": "lifespan.shutdown.failed", "message": "disk full"})
 
 
+async def shutdown_fails_as_in_starlette(scope: Scope, receive: Receive, send: Send) -> None:
+    await receive()
+    await send(COMPLETE)
+    await receive()
+    await send({"type": "lifespan.shutdown.failed", "message": "Traceback:\n  disk full\n"})
+    raise OSError("disk full")
+
+
 async def shutdown_fails_silently(scope: Scope, receive: Receive, send: Send) -> None:
     await receive()
     await send(COMPLETE)
@@ -422,6 +430,7 @@ async def shutdown_returns(scope: Scope, receive: Receive, send: Send) -> None:
     ("app", "line"),
     [
         (shutdown_fails, "Application shutdown failed: disk full"),
+        (shutdown_fails_as_in_starlette, "Application shutdown failed.\nTraceback:\n  disk full"),
         (shutdown_fails_silently, "Application shutdown failed: no reason given"),
         (shutdown_raises, f"{EXCEPTION}: ValueError('x')"),
         (shutdown_leaves, f"{EXCEPTION}: SystemExit(1)"),

@@ -15,6 +15,7 @@ import pytest
 
 from fastserve.worker import owner as owner_module
 from fastserve.worker.owner import Parent, Person, announce
+from fastserve.worker.scoreboard import Record, Scoreboard
 from fastserve.worker.server import Server
 from tests.doubles import turns, until
 
@@ -128,6 +129,13 @@ async def test_a_person_is_not_watched() -> None:
 # A parent process, at the other end of a socket.
 
 
+def new_record(*, is_told: bool = False) -> Record:
+    """Return a record of a worker that the parent has told to stop, or not."""
+    record = Scoreboard(1).reserve(0, 0.0)
+    record.is_told = is_told
+    return record
+
+
 @pytest.fixture
 def channel() -> Iterator[tuple[socket.socket, socket.socket]]:
     """The end of the parent, and that of the worker."""
@@ -150,7 +158,7 @@ def test_the_parent_is_told_everything_in_lines_of_json(
     channel: tuple[socket.socket, socket.socket], caplog: pytest.LogCaptureFixture
 ) -> None:
     theirs, ours = channel
-    parent = Parent(ours, os.getppid())
+    parent = Parent(ours, os.getppid(), new_record())
     parent.worker_is_ready()
     parent.worker_is_worn("it has served 3 requests or more")
     parent.worker_failed("Error: \u00f6\nTraceback")
@@ -165,7 +173,7 @@ def test_the_parent_is_told_everything_in_lines_of_json(
 def test_a_parent_that_has_ended_need_not_be_told(channel: tuple[socket.socket, socket.socket]) -> None:
     theirs, ours = channel
     theirs.close()
-    parent = Parent(ours, os.getppid())
+    parent = Parent(ours, os.getppid(), new_record())
     parent.worker_is_ready()
     parent.worker_failed("x")
 
@@ -184,22 +192,54 @@ def test_a_parent_that_has_ended_need_not_be_told(channel: tuple[socket.socket, 
 def test_sigterm_of_a_parent_counts_once_and_sigquit_each_time(
     numbers: list[signal.Signals], stops: list[str], channel: tuple[socket.socket, socket.socket], watchdog: list[Any]
 ) -> None:
-    server, parent = PlayedServer(), Parent(channel[1], os.getppid())
+    server, parent = PlayedServer(), Parent(channel[1], os.getppid(), new_record())
     for number in numbers:
         assert number in parent.signals
         parent.tell(number, server.typed)
     assert (server.stops, watchdog) == (stops, [])
 
 
+@pytest.mark.parametrize(
+    ("numbers", "is_told", "heeded", "said"),
+    [
+        ([signal.SIGTERM], True, [True], []),
+        ([signal.SIGTERM], False, [False], ["asked"]),
+        ([signal.SIGTERM, signal.SIGTERM], False, [False, True], ["asked", "leaving"]),
+        ([signal.SIGQUIT], False, [True], []),
+    ],
+    ids=["of the parent", "of someone else", "of someone else, twice", "quickly"],
+)
+def test_when_to_stop_is_left_to_the_parent_at_first(
+    numbers: list[signal.Signals],
+    is_told: bool,
+    heeded: list[bool],
+    said: list[str],
+    channel: tuple[socket.socket, socket.socket],
+) -> None:
+    theirs, ours = channel
+    parent = Parent(ours, os.getppid(), new_record(is_told=is_told))
+    assert [parent.heeds(number) for number in numbers] == heeded
+    ours.close()
+    assert [json.loads(line)[0] for line in theirs.recv(10_000).splitlines()] == said
+
+
+def test_nothing_is_left_to_a_parent_that_has_ended(channel: tuple[socket.socket, socket.socket]) -> None:
+    assert Parent(channel[1], os.getpid(), new_record()).heeds(signal.SIGTERM)  # a process that is not our parent
+
+
+def test_a_person_is_heeded() -> None:
+    assert Person([]).heeds(signal.SIGTERM)
+
+
 def test_sigint_is_left_to_the_parent(channel: tuple[socket.socket, socket.socket]) -> None:
-    assert signal.SIGINT not in Parent(channel[1], os.getppid()).signals
+    assert signal.SIGINT not in Parent(channel[1], os.getppid(), new_record()).signals
 
 
 def test_a_signal_after_the_parent_has_ended_arms_a_watchdog_for_a_loop_that_is_blocked(
     channel: tuple[socket.socket, socket.socket], watchdog: list[Any]
 ) -> None:
     server = PlayedServer()
-    Parent(channel[1], os.getpid()).tell(signal.SIGTERM, server.typed)  # a process that is not our parent
+    Parent(channel[1], os.getpid(), new_record()).tell(signal.SIGTERM, server.typed)  # a process that is not our parent
     assert (server.stops, watchdog) == (["quickly"], [((3.0,), {"exit": True})])
 
 
@@ -212,7 +252,7 @@ async def test_a_worker_stops_quickly_when_the_parent_has_ended_and_again_a_mome
     ours.setblocking(False)
     server = PlayedServer()
     loop = asyncio.get_running_loop()
-    Parent(ours, os.getppid()).watch(loop, server.typed)
+    Parent(ours, os.getppid(), new_record()).watch(loop, server.typed)
     await turns()
     assert server.stops == []
     theirs.close()

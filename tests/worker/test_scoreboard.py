@@ -55,6 +55,17 @@ def test_what_is_written_is_read_by_all() -> None:
     assert records[0].beat_us == 2_000_000
 
 
+def test_the_supervisor_can_say_that_it_has_told_a_worker_to_stop() -> None:
+    scoreboard = Scoreboard(1)
+    record = scoreboard.reserve(0, 0.0)
+    assert not record.is_told
+    record.is_told = True
+    record.write(report(0))
+    assert (record.is_told, record.read()) == (True, report(0))
+    record.clear()
+    assert not scoreboard.reserve(0, 0.0).is_told
+
+
 def test_there_are_only_so_many_records_and_one_that_is_cleared_is_free() -> None:
     scoreboard = Scoreboard(2)
     first, second = scoreboard.reserve(0, 0.0), scoreboard.reserve(1, 0.0)

@@ -68,11 +68,13 @@ class PlayedOwner:
     """An owner that does something as soon as the worker is ready. said: what the worker told it, in order."""
 
     signals: tuple[signal.Signals, ...] = (SIGNAL,)
+    unheeded = 0  # signals, which are to have no effect
 
     def __init__(self, when_ready: Callable[[PlayedOwner], object]) -> None:
         self._when_ready = when_ready
         self.said: list[str] = []
         self.told: list[int] = []
+        self.heard = 0
 
     def worker_is_ready(self) -> None:
         self.said.append("ready")
@@ -83,6 +85,10 @@ class PlayedOwner:
 
     def worker_is_worn(self, reason: str) -> None:
         self.said.append(f"worn: {reason}")
+
+    def heeds(self, number: int) -> bool:
+        self.heard += 1
+        return self.heard > self.unheeded
 
     def tell(self, number: int, server: Server) -> None:
         self.told.append(number)
@@ -146,6 +152,20 @@ def test_a_worker_serves_until_a_signal_and_ends_with_0(
         "Application shutdown complete.",
         "Finished server process",
     ]
+
+
+def test_a_signal_that_the_owner_does_not_heed_has_no_effect_neither_early_nor_later(
+    sock: socket.socket, tmp_path: Path
+) -> None:
+    def raise_twice(owner: PlayedOwner) -> None:
+        signal.raise_signal(SIGNAL)
+        signal.raise_signal(SIGNAL)
+
+    owner = PlayedOwner(raise_twice)
+    owner.unheeded = 2
+    text = f"import signal\nsignal.raise_signal({int(SIGNAL)})\n{dedent(LIVING)}"
+    assert run(settings(tmp_path, text), sock, owner) == 0
+    assert (owner.said, owner.heard, owner.told) == (["ready"], 3, [SIGNAL])
 
 
 def test_a_worker_stops_when_its_owner_says_so(sock: socket.socket, tmp_path: Path) -> None:

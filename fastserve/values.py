@@ -1,0 +1,171 @@
+"""From what is given for an option to its value: by the command line, the environment, files and programs.
+
+Whether the value is in its bounds is said by the settings.
+"""
+
+from __future__ import annotations
+
+import os
+import typing
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from fastserve.errors import SettingsError
+from fastserve.peers import STANDS_FOR, VALUES
+from fastserve.settings import Option, declared_options, option_groups, option_name, parse_size
+
+_TRUE = ("true", "t", "yes", "y", "on", "1")
+_FALSE = ("false", "f", "no", "n", "off", "0")
+
+
+class Declaration(typing.NamedTuple):
+    """An option, and the type of its values: of each one when there may be several."""
+
+    option: Option
+    kinds: tuple[Any, ...]
+    is_multiple: bool
+
+
+def declarations() -> dict[str, Declaration]:
+    """Return what is declared of every option, by its name."""
+    found = {}
+    for _, group in option_groups():
+        annotations = typing.get_type_hints(group)
+        for name, declared in declared_options(group):
+            found[option_name(declared)] = declaration(declared, annotations[name])
+    return found
+
+
+def declaration(declared: Option, annotation: Any) -> Declaration:
+    """Return the declaration of an option whose field has this annotation."""
+    is_multiple = typing.get_origin(annotation) is tuple
+    return Declaration(declared, typing.get_args(annotation) or (annotation,), is_multiple)
+
+
+def convert(declared: Declaration, given: Any) -> Any:
+    """Return a value of an option; one of those when there may be several.
+
+    Raises:
+        ValueError: it can be none. The message does not name the option.
+    """
+    name = option_name(declared.option)
+    try:
+        if isinstance(given, type):
+            raise ValueError(f"{given.__name__} cannot be plugged in")
+        if declared.option.choices:
+            return _choice(declared.option.choices, STANDS_FOR.get(name, {}), name, given)
+        return _conversion(declared)(given)
+    except ValueError as error:
+        advice = f". In fastserve, {VALUES[name]}" if name in VALUES else ""
+        raise ValueError(f"{error}{advice}") from None
+
+
+def value_of(declared: Declaration, given: Any) -> Any:
+    """Return the value of an option, a tuple when there may be several.
+
+    Raises:
+        SettingsError: see convert; the message names the option.
+    """
+    try:
+        if not declared.is_multiple:
+            return convert(declared, given)
+        is_one = isinstance(given, str | os.PathLike) or not isinstance(given, Iterable)
+        return tuple(convert(declared, each) for each in ((given,) if is_one else given))
+    except ValueError as error:
+        raise SettingsError(f"{declared.option.flag}: {error}") from None
+
+
+def _conversion(declared: Declaration) -> Callable[[Any], Any]:
+    if declared.option.flag == "--workers":
+        return _workers
+    if declared.option.flag == "--header":
+        return _field
+    if declared.option.unit == "bytes":
+        return _size
+    by_kind: dict[Any, Callable[[Any], Any]] = {bool: _switch, int: _whole_number, float: number}
+    return next((by_kind[kind] for kind in declared.kinds if kind in by_kind), _text)
+
+
+def _switch(given: Any) -> bool:
+    if isinstance(given, int) and given in (0, 1):
+        return bool(given)
+    if isinstance(given, str):
+        word = given.strip().lower()
+        if word in _TRUE:
+            return True
+        if word in _FALSE or not word:
+            return False
+    raise ValueError(f"{given!r} is not one of {', '.join((*_TRUE, *_FALSE))}")
+
+
+def _whole_number(given: Any) -> int:
+    try:
+        return int(_numeral(given, int))
+    except ValueError:
+        raise ValueError(f"{given!r} is not a whole number") from None
+
+
+def number(given: Any) -> float:
+    """Return a number.
+
+    Raises:
+        ValueError: it is none.
+    """
+    try:
+        return float(_numeral(given, int | float))
+    except (ValueError, OverflowError):
+        raise ValueError(f"{given!r} is not a number") from None
+
+
+def _workers(given: Any) -> int | str:
+    if given == "auto":
+        return "auto"
+    try:
+        return _whole_number(given)
+    except ValueError:
+        raise ValueError(f"{given!r} is neither a number nor 'auto'") from None
+
+
+def _size(given: Any) -> int:
+    try:
+        size = parse_size(str(_numeral(given, int)))
+    except ValueError:
+        size = None
+    if size is None:
+        raise ValueError(f"{given!r} is not a size such as 65536, 512K or 1.5G")
+    return size
+
+
+def _numeral(given: Any, kinds: Any) -> Any:
+    """Return what is text or a number, which no switch is, though Python has them as numbers."""
+    if isinstance(given, bool) or not isinstance(given, str | kinds):
+        raise ValueError
+    return given
+
+
+def _text(given: Any) -> str:
+    if isinstance(given, str):
+        return given
+    if isinstance(given, os.PathLike) and isinstance(path := os.fspath(given), str):
+        return path
+    if isinstance(given, int | float) and not isinstance(given, bool):
+        return str(given)
+    if isinstance(given, list | tuple):
+        return ",".join(_text(each) for each in given)
+    raise ValueError(f"{given!r} is not text")
+
+
+def _choice(choices: tuple[str, ...], others: dict[str, str], name: str, given: Any) -> str:
+    word = given.lower() if isinstance(given, str) and name == "log_level" else given
+    if isinstance(word, str) and (word in choices or word in others):
+        return others.get(word, word)
+    raise ValueError(f"{given!r} is not one of {', '.join(choices)}")
+
+
+def _field(given: Any) -> str:
+    """Return a field as NAME:VALUE, also of the pairs that uvicorn's programs have."""
+    if isinstance(given, list | tuple):
+        if len(given) == 2 and all(isinstance(each, str | bytes) for each in given):
+            return ": ".join(each.decode("latin-1") if isinstance(each, bytes) else each for each in given)
+        raise ValueError(f"{given!r} is not a name and a value")
+    return _text(given)
