@@ -68,8 +68,11 @@ class Accelerated:
         await self._app(scope, receive, send)
 
     def entrance(self) -> ASGIApp:
-        """Return what does the same as calling this, but is no coroutine function."""
-        return self._entrance.answer
+        """Return what a server may call instead of this, which does not look into its scopes afterwards.
+
+        It is no coroutine function.
+        """
+        return self._entrance.answer_unseen
 
     def explain(self) -> list[RouteReport]:
         """Return for each route whether it is accelerated, and if not, why."""

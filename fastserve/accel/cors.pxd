@@ -1,6 +1,5 @@
 cimport cython
 
-cdef object _PREFLIGHT
 cdef bytes _ORIGIN
 cdef tuple _VARY
 
@@ -8,6 +7,7 @@ cdef tuple _VARY
 cdef class Cors:
     cdef object _is_unpatched, _middleware
 
+    cpdef bint passes(self, object scope) except -1
     cpdef object origin(self, object scope)
     @cython.locals(fields=list)
     cpdef mark(self, object message, object origin, object scope)

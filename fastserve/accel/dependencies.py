@@ -89,10 +89,7 @@ class Dependency:
 
     def take(self, state: Solving) -> tuple[Values, Errors]:
         """Return what `solve` does, to be called instead if this `is_flat`."""
-        values: Values = {}
-        errors: Errors = []
-        self._signature.take(state, values, errors)
-        return values, errors
+        return self._signature.take_all(state)
 
     async def solve(self, state: Solving) -> tuple[Values, Errors]:
         """Return the arguments for the callable, and what is wrong with parameters."""
@@ -144,7 +141,7 @@ class Dependency:
     async def _obtain(self, arguments: Values, state: Solving, stack_name: str) -> Any:
         """Call the dependency, in a thread if it is synchronous, as FastAPI does."""
         if self._is_generator:
-            stack: AsyncExitStack = state.scope[stack_name]
+            stack: AsyncExitStack = state.marked_scope()[stack_name]
             return await _solve_generator(
                 request=state.request(), dependant=self._dependant, stack=stack, sub_values=arguments
             )

@@ -1,15 +1,18 @@
 cimport cython
 
-cdef object _PREFLIGHT
+from fastserve.accel.cors cimport Cors
+
 cdef object _BODY_LIMIT
 
 
 cdef class Marks:
-    cdef object _handlers, _router, _endpoint, _route
+    cdef object _app, _handlers, _router, _endpoint, _route
     cdef dict _marks
+    cdef public bint has_stacks
 
+    cpdef put_all(self, object scope, dict params)
     cpdef put(self, object scope, dict params)
-    cpdef put_with_stacks(self, object scope, dict params)
+    cdef _put_route(self, object scope, dict params)
 
 
 cpdef list_headers(object scope)
@@ -27,7 +30,8 @@ cdef class Routed:
 
 cdef class Dispatcher:
     cdef public object app, outermost, find, is_unpatched, has_arguments_unpatched, first
-    cdef public object guard, serve_with_cors, failed, failed_inside, cors
+    cdef public object guard, serve_with_cors, failed, failed_inside
+    cdef public Cors cors
     cdef public list routers
     cdef public bint guards_outside, is_bare, sets_root_path
 
@@ -35,9 +39,13 @@ cdef class Dispatcher:
     cpdef bint is_stale(self) except -1
     @cython.locals(found=tuple, endpoint=Routed)
     cpdef object answer(self, object scope, object receive, object send)
+    @cython.locals(found=tuple)
+    cpdef object answer_unseen(self, object scope, object receive, object send)
     @cython.locals(found=tuple, endpoint=Routed)
     cpdef object answer_inside(self, object scope, object receive, object send)
-    @cython.locals(found=tuple)
+    cdef bint _enter(self, object scope) except -1
+    cdef tuple _found_outside(self, object scope)
+    cdef object _serve(self, Routed endpoint, dict params, object scope, object receive, object send)
     cdef object _answer_in_middleware(self, object scope, object receive, object send)
     @cython.locals(routed=Routed)
     cdef tuple _found(self, object scope)
@@ -49,3 +57,7 @@ cdef class Entrance:
 
     @cython.locals(plan=Dispatcher)
     cpdef object answer(self, object scope, object receive, object send)
+    @cython.locals(plan=Dispatcher)
+    cpdef object answer_unseen(self, object scope, object receive, object send)
+    @cython.locals(plan=Dispatcher)
+    cdef Dispatcher _current(self, object scope)

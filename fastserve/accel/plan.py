@@ -60,7 +60,7 @@ class Plan(Dispatcher):
         """Return what routing leaves in the scope (see Marks)."""
         layer = self._layer
         handlers = (layer._exception_handlers, layer._status_handlers) if layer is not None else ({}, {})
-        return Marks(handlers, self.app.router, endpoint, route, marks)
+        return Marks(self.app, handlers, endpoint, route, marks)
 
 
 def _off(adapter: Adapter, stack: Stack) -> str | None:
