@@ -40,6 +40,7 @@ class ApiEndpoint(FileStackEndpoint):
         self._is_async: bool = found["is_coroutine"]
         self._body = body_of(found, self._context)
         self._answers = Answers(found, self._context)
+        self._encoder = self._answers.encoder
         self.depend_on(found["dependant"], self._call, self._overrides if self._dependency.has_dependencies else None)
         self.is_trivial = self._dependency.is_trivial() and self._body is None and self._is_async
         needs_stacks = self._dependency.has_generators or self._dependency.exposes_request or found["is_body_form"]
@@ -56,11 +57,11 @@ class ApiEndpoint(FileStackEndpoint):
         try:
             if self.is_trivial:
                 result = await self._call()
-                content = self._answers.encode(result, False, scope)
+                content = self._encoder.encode(result, False, scope)
             else:
                 state = Solving(scope, receive, send, self.marks, unmarked, self._overrides)
                 result = await self._result(state)
-                content = self._answers.encode(result, state.solved_response is not None, scope)
+                content = self._encoder.encode(result, state.solved_response is not None, scope)
             if content is None:
                 state = state or Solving(scope, receive, send, self.marks, unmarked, self._overrides)
                 response = await self._answers.respond_specially(result, state)
@@ -68,9 +69,9 @@ class ApiEndpoint(FileStackEndpoint):
                 await response(state.marked_scope(), receive, watch.send)
                 return
             is_started = True
-            if not self._answers.respond(send, content):
-                fields = self._answers.fields(len(content)).copy()
-                await send({"type": "http.response.start", "status": self._answers.status, "headers": fields})
+            if not self._encoder.respond(send, content):
+                fields = self._encoder.fields(len(content)).copy()
+                await send({"type": "http.response.start", "status": self._encoder.status, "headers": fields})
                 await send({"type": "http.response.body", "body": content})
             if state is not None and state.background is not None:
                 await state.background()
@@ -85,11 +86,11 @@ class ApiEndpoint(FileStackEndpoint):
         state = Solving(request.scope, request._receive, request._send, self.marks, None, self._overrides)
         state.use(request)
         result = await self._result(state)
-        content = self._answers.encode(result, state.solved_response is not None, state.scope)
+        content = self._encoder.encode(result, state.solved_response is not None, state.scope)
         if content is None:
             return await self._answers.respond_specially(result, state)
         return Response(
-            content, status_code=self._answers.status, media_type="application/json", background=state.background
+            content, status_code=self._encoder.status, media_type="application/json", background=state.background
         )
 
     def _result(self, state: Solving) -> Awaitable[Any]:

@@ -24,4 +24,4 @@ cdef class CorsAnswer:
     cdef public bint is_started
 
     cpdef start(self, object message)
-    cpdef bint respond(self, object status, list fields, bytes body) except -1
+    cdef bint respond(self, object status, list fields, bytes body) except -1

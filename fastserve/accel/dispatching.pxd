@@ -1,6 +1,7 @@
 cimport cython
 
 from fastserve.accel.cors cimport Cors
+from fastserve.accel.lookup cimport Lookup
 
 cdef object _BODY_LIMIT
 
@@ -25,13 +26,14 @@ cdef class Routed:
     cdef public bint handles_errors, is_trivial
 
     cpdef depend_on(self, object dependant, object call, object overrides)
-    cpdef bint is_current(self) except -1
+    cdef bint is_current(self) except -1
 
 
 cdef class Dispatcher:
-    cdef public object app, outermost, find, is_unpatched, has_arguments_unpatched, first
+    cdef public object app, outermost, is_unpatched, is_all_unpatched, first
     cdef public object guard, serve_with_cors, failed, failed_inside
     cdef public Cors cors
+    cdef public Lookup lookup
     cdef public list routers
     cdef public bint guards_outside, is_bare, sets_root_path
 
@@ -52,12 +54,12 @@ cdef class Dispatcher:
 
 
 cdef class Entrance:
-    cdef public Dispatcher plan
+    cdef public Dispatcher dispatcher
     cdef public object other
 
-    @cython.locals(plan=Dispatcher)
+    @cython.locals(dispatcher=Dispatcher)
     cpdef object answer(self, object scope, object receive, object send)
-    @cython.locals(plan=Dispatcher)
+    @cython.locals(dispatcher=Dispatcher)
     cpdef object answer_unseen(self, object scope, object receive, object send)
-    @cython.locals(plan=Dispatcher)
+    @cython.locals(dispatcher=Dispatcher)
     cdef Dispatcher _current(self, object scope)

@@ -10,6 +10,7 @@ from starlette._utils import get_route_path
 from starlette.middleware.body_limit import MAX_BODY_SIZE_SCOPE_KEY
 
 from fastserve.accel.cors import Cors
+from fastserve.accel.lookup import Lookup
 from fastserve.asgi.types import Receive, Scope, Send
 
 _BODY_LIMIT = MAX_BODY_SIZE_SCOPE_KEY
@@ -116,10 +117,12 @@ class Routed:
 class Dispatcher:
     """Finds what answers a request. A plan sets its attributes once it is made.
 
-    app: the application. outermost: its middleware. routers: each with a copy of its routes. find: returns a route, as
-    a Routed, and the parameters in the path; or None. guards_outside: the framework's outermost layers are known.
+    Not to be derived from: see Encoder.
+
+    app: the application. outermost: its middleware. routers: each with a copy of its routes. lookup: finds a route, a
+    Routed, and the parameters in the path. guards_outside: the framework's outermost layers are known.
     is_bare: there is nothing between these and the innermost one. sets_root_path: the application may have one of its
-    own. is_unpatched, has_arguments_unpatched: see accel.patches. first, guard, serve_with_cors, failed, failed_inside,
+    own. is_unpatched, is_all_unpatched: see accel.patches. first, guard, serve_with_cors, failed, failed_inside,
     cors: of the stack (accel.layers).
     """
 
@@ -128,13 +131,13 @@ class Dispatcher:
         "cors",
         "failed",
         "failed_inside",
-        "find",
         "first",
         "guard",
         "guards_outside",
-        "has_arguments_unpatched",
+        "is_all_unpatched",
         "is_bare",
         "is_unpatched",
+        "lookup",
         "outermost",
         "routers",
         "serve_with_cors",
@@ -144,12 +147,12 @@ class Dispatcher:
     app: Any
     outermost: Any
     routers: list[tuple[Any, list[Any]]]
-    find: Callable[[str, str], tuple[Any, Params] | None]
+    lookup: Lookup
     guards_outside: bool
     is_bare: bool
     sets_root_path: bool
     is_unpatched: Callable[[], bool]
-    has_arguments_unpatched: Callable[[], bool]
+    is_all_unpatched: Callable[[], bool]
     first: Any
     guard: Callable[..., Awaitable[None]]
     serve_with_cors: Callable[..., Awaitable[None]]
@@ -240,42 +243,42 @@ class Dispatcher:
     def _found(self, scope: Scope) -> tuple[Any, Params] | None:
         """Return what answers a request, and the parameters in its path; or None when the framework does."""
         path = get_route_path(scope) if scope.get("root_path") else scope["path"]
-        found = self.find(scope["method"], path)
-        if found is None or not self.is_unpatched():
+        found = self.lookup.find(scope["method"], path)
+        if found is None:
             return None
         routed = found[0]
-        if not routed.is_current() or not (routed.is_trivial or self.has_arguments_unpatched()):
+        if not routed.is_current():
             return None
-        return found
+        return found if (self.is_unpatched() if routed.is_trivial else self.is_all_unpatched()) else None
 
 
 class Entrance:
     """Where requests come in that a server gives to an accelerated application itself.
 
-    plan: the present one, or None. other: answers what no plan does, and what comes before there is one.
+    dispatcher: of the present plan, or None. other: answers what no plan does, and what comes before there is one.
     """
 
-    __slots__ = ("other", "plan")
+    __slots__ = ("dispatcher", "other")
 
     def __init__(self, other: Callable[[Scope, Receive, Send], Awaitable[None]]) -> None:
-        self.plan: Dispatcher | None = None
+        self.dispatcher: Dispatcher | None = None
         self.other = other
 
     def answer(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Return what answers a request, or whatever else the scope is for."""
-        plan = self._current(scope)
-        answer = plan.answer(scope, receive, send) if plan is not None else None
+        dispatcher = self._current(scope)
+        answer = dispatcher.answer(scope, receive, send) if dispatcher is not None else None
         return self.other(scope, receive, send) if answer is None else answer
 
     def answer_unseen(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Return the same for a server, whose scopes are new and which does not look for what is left in them."""
-        plan = self._current(scope)
-        answer = plan.answer_unseen(scope, receive, send) if plan is not None else None
+        dispatcher = self._current(scope)
+        answer = dispatcher.answer_unseen(scope, receive, send) if dispatcher is not None else None
         return self.other(scope, receive, send) if answer is None else answer
 
     def _current(self, scope: Scope) -> Dispatcher | None:
-        """Return the plan if it holds, and the scope is one of a request."""
-        plan = self.plan
-        if plan is None or scope["type"] != "http" or plan.is_stale():
+        """Return the dispatcher if its plan holds, and the scope is one of a request."""
+        dispatcher = self.dispatcher
+        if dispatcher is None or scope["type"] != "http" or dispatcher.is_stale():
             return None
-        return plan
+        return dispatcher

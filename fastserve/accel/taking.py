@@ -376,13 +376,15 @@ class Signature:
 class JsonContent:
     """Makes of the content of a body what it stands for: JSON, or just bytes when that is not the type.
 
-    is_strict: nor is it without a type.
+    is_strict: nor is it without a type. unreadable: returns what is raised when it is not the JSON that it claims to
+    be.
     """
 
-    __slots__ = ("_is_strict", "_known_types")
+    __slots__ = ("_is_strict", "_known_types", "_unreadable")
 
-    def __init__(self, *, is_strict: bool) -> None:
+    def __init__(self, *, is_strict: bool, unreadable: Callable[[Exception, Solving], Exception]) -> None:
         self._is_strict = is_strict
+        self._unreadable = unreadable
         self._known_types: dict[str, bool] = {}
 
     def take(self, state: Solving) -> bool:
@@ -407,13 +409,9 @@ class JsonContent:
                 return
             found = loads(content)
         except Exception as error:
-            raise self.unreadable(error, state) from error
+            raise self._unreadable(error, state) from error
         state.keep_json(found)
         state.body = found
-
-    def unreadable(self, error: Exception, state: Solving) -> Exception:
-        """Return what is raised when the body is not the JSON that it claims to be."""
-        raise NotImplementedError
 
     def _is_json(self, content_type: str) -> bool:
         """Tell whether this is a type of JSON. Clients send few different ones."""
