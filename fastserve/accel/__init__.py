@@ -51,7 +51,11 @@ def accelerate(app: ASGIApp, *, mode: str = "auto") -> ASGIApp:
 
 
 def entrance(app: ASGIApp) -> ASGIApp:
-    """Return what a server calls in place of an application, which spares a coroutine if it is an accelerated one."""
+    """Return what a server calls in place of an application, which spares a coroutine if it is an accelerated one.
+
+    It is for those who make a scope for each request and do not look for what the application leaves in it: that is put
+    there only if somebody else may look.
+    """
     if not _is_accelerated(app):
         return app
     found: ASGIApp = type(app).entrance(app)  # type: ignore[attr-defined]

@@ -33,10 +33,10 @@ _DUMP_OPTIONS = {
 }
 
 
-class Answers(Encoder):
+class Answers:
     """Makes answers of the results of one endpoint.
 
-    cells: the variables of FastAPI's own handler.
+    cells: the variables of FastAPI's own handler. encoder: makes the ordinary ones.
     """
 
     def __init__(self, cells: dict[str, Any], context: Context) -> None:
@@ -45,13 +45,11 @@ class Answers(Encoder):
         self.field: ModelField | None = cells["response_field"]
         status: int = cells["status_code"] or 200
         is_fast = self._writes_json() and status >= 200 and is_body_allowed_for_status_code(status)
-        if self.field is None:
-            super().__init__(status, None, None, None, is_fast)
-        else:
-            super().__init__(status, validator(self.field), *_dump(self.field, cells), is_fast)
+        validate, dump, options = (None, None, None) if self.field is None else _model(self.field, cells)
+        self.encoder = Encoder(status, validate, dump, options, is_fast, self._invalid)
 
-    def invalid(self, error: ValidationError, result: Any, scope: Scope) -> ResponseValidationError:
-        """See Encoder."""
+    def _invalid(self, error: ValidationError, result: Any, scope: Scope) -> ResponseValidationError:
+        """Return what is raised for a result that is not what the response model says."""
         wrong = located(error, ("response",))
         return ResponseValidationError(errors=wrong, body=result, endpoint_ctx=self._context(scope))
 
@@ -64,7 +62,7 @@ class Answers(Encoder):
         result = call(**arguments)
         if isinstance(result, Response):
             return result
-        return Validated((result, context.run(self.validated, result, scope)))
+        return Validated((result, context.run(self.encoder.validated, result, scope)))
 
     async def respond_specially(self, result: Any, state: Solving) -> Response:
         """Return the response that FastAPI makes of a result, or that the result is."""
@@ -108,9 +106,10 @@ class Answers(Encoder):
         return self._dumps_json() or (self.field is None and self._cells["actual_response_class"] is JSONResponse)
 
 
-def _dump(field: ModelField, cells: dict[str, Any]) -> tuple[Callable[..., bytes], dict[str, Any]]:
-    """Return what writes a value as TypeAdapter.dump_json does, and its options."""
+def _model(field: ModelField, cells: dict[str, Any]) -> tuple[Callable[..., Any], Callable[..., bytes], dict[str, Any]]:
+    """Return what validates a value, what writes one as TypeAdapter.dump_json does, and its options."""
     serializer: Any = field._type_adapter.serializer
     dump = serializer.to_json if type(serializer) is SchemaSerializer else field._type_adapter.dump_json
     options = {name: cells[cell] for name, cell in _DUMP_OPTIONS.items()}
-    return dump, {name: value for name, value in options.items() if value not in (None, False) or name == "by_alias"}
+    used = {name: value for name, value in options.items() if value not in (None, False) or name == "by_alias"}
+    return validator(field), dump, used

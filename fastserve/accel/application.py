@@ -17,7 +17,7 @@ _log = logging.getLogger("fastserve")
 
 # An application that goes on changing its routes is left to the framework.
 _MOST_PLANS = 50
-_OWN = frozenset(("_adapter", "_app", "_entrance", "_exceptions", "_fused", "_is_strict", "_plans_left"))
+_OWN = frozenset(("_adapter", "_app", "_entrance", "_exceptions", "_fused", "_is_strict", "_plan", "_plans_left"))
 
 
 class Accelerated:
@@ -33,6 +33,7 @@ class Accelerated:
         self._fused: Any = None  # the middleware that _exceptions is the innermost layer of
         self._exceptions: FusedExceptions | None = None
         self._entrance = Entrance(self._answer_otherwise)
+        self._plan: Plan | None = None
         self._plans_left = _MOST_PLANS
 
     def __getattr__(self, name: str) -> Any:
@@ -54,10 +55,10 @@ class Accelerated:
     async def _answer_otherwise(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer what the present plan does not."""
         if scope["type"] == "http":
-            plan = self._entrance.plan
-            if plan is None or plan.is_stale():
+            plan = self._plan
+            if plan is None or plan.dispatcher.is_stale():
                 plan = self._renew()
-                answer = plan.answer(scope, receive, send) if plan is not None else None
+                answer = plan.dispatcher.answer(scope, receive, send) if plan is not None else None
                 if answer is not None:
                     await answer
                     return
@@ -68,8 +69,11 @@ class Accelerated:
         await self._app(scope, receive, send)
 
     def entrance(self) -> ASGIApp:
-        """Return what does the same as calling this, but is no coroutine function."""
-        return self._entrance.answer
+        """Return what a server may call instead of this, which does not look into its scopes afterwards.
+
+        It is no coroutine function.
+        """
+        return self._entrance.answer_unseen
 
     def read_routes(self) -> None:
         """Make the plan, which happens otherwise when the application has started.
@@ -81,8 +85,8 @@ class Accelerated:
 
     def explain(self) -> list[RouteReport]:
         """Return for each route whether it is accelerated, and if not, why."""
-        plan = self._entrance.plan
-        if not isinstance(plan, Plan) or plan.is_stale():
+        plan = self._plan
+        if plan is None or plan.dispatcher.is_stale():
             plan = self._make()
         return plan.reports
 
@@ -106,11 +110,12 @@ class Accelerated:
 
     def _renew(self) -> Plan | None:
         """Return a plan for the application as it is now; None when it has changed too often."""
-        if self._entrance.plan is not None:
+        if self._plan is not None:
             if not self._plans_left:
                 return None
             self._plans_left -= 1
-        self._entrance.plan = renewed = self._make()
+        self._plan = renewed = self._make()
+        self._entrance.dispatcher = renewed.dispatcher
         accelerated = sum(report.accelerated for report in renewed.reports)
         _log.info("accelerated %d of %d routes (%s)", accelerated, len(renewed.reports), describe(self._app))
         if self._is_strict and accelerated < len(renewed.reports):

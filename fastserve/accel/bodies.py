@@ -2,57 +2,98 @@
 
 from __future__ import annotations
 
-import email.message
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import AsyncExitStack
-from functools import lru_cache
-from typing import Any
+from typing import Any, Protocol
 
 from fastapi import routing
 from fastapi._body_limit import get_body_limit_error
-from fastapi._compat import Undefined
 from fastapi.exceptions import EndpointContext, RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.middleware.body_limit import MAX_BODY_SIZE_SCOPE_KEY
 from starlette.requests import ClientDisconnect, Request
 
-from fastserve.accel.taking import Source
+from fastserve.accel.taking import JsonContent, Solving
 from fastserve.asgi.types import Message, Receive, Scope
 
-Read = Callable[[Source], Awaitable[Any]]
 Context = Callable[[Scope], EndpointContext]
+"""Returns what errors say about the endpoint of a request."""
 
 
-def reader(cells: dict[str, Any]) -> Read | None:
-    """Return what reads the body for an endpoint, or None when it needs none.
+class Body(Protocol):
+    """The body of the requests for one endpoint.
+
+    Either method puts what is in it into the state, or raises RequestValidationError if it is not the JSON that it
+    claims to be, or HTTPException if it cannot be read.
+    """
+
+    def take(self, state: Solving) -> bool:
+        """Take the whole body if that takes no waiting, and tell whether it was so."""
+
+    async def read(self, state: Solving) -> None:
+        """Read the whole body."""
+
+
+def body_of(cells: dict[str, Any], context: Context) -> Body | None:
+    """Return the body for an endpoint, or None when it needs none.
 
     cells: the variables of FastAPI's own handler.
     """
     if not cells["body_field"]:
         return None
     if cells["is_body_form"]:
-        return _form_reader(cells["form_limits"])
-    return _json_reader(is_strict=cells["actual_strict_content_type"])
+        return FormBody(cells["form_limits"])
+    return JsonBody(context, is_strict=cells["actual_strict_content_type"])
 
 
-async def read_body(read: Read, source: Source, context: Context) -> Any:
-    """Return the body; Undefined when there is none.
+class JsonBody:
+    """A body of JSON (see Body and JsonContent)."""
 
-    context: returns what errors say about the endpoint.
+    def __init__(self, context: Context, *, is_strict: bool) -> None:
+        self._content = JsonContent(is_strict=is_strict, unreadable=self._unreadable)
+        self._context = context
+        self.take = self._content.take  # It is compiled, and there is nothing in between.
 
-    Raises:
-        RequestValidationError: it is not the JSON that it claims to be.
-        HTTPException: it cannot be read.
-    """
-    try:
-        return await read(source)
-    except json.JSONDecodeError as error:
-        raise _invalid_json(error, context(source.scope)) from error
-    except HTTPException:
-        raise
-    except Exception as error:
-        raise _unreadable(error, source) from error
+    async def read(self, state: Solving) -> None:
+        """See Body."""
+        try:
+            content = await _content(state)
+        except HTTPException:
+            raise
+        except Exception as error:
+            raise self._unreadable(error, state) from error
+        self._content.put(content, state)
+
+    def _unreadable(self, error: Exception, state: Solving) -> Exception:
+        """Return what is raised for a body that cannot be read, or is not the JSON that it claims to be."""
+        if isinstance(error, json.JSONDecodeError):
+            return _invalid_json(error, self._context(state.scope))
+        return _unreadable(error, state)
+
+
+class FormBody:
+    """A body that is a form, which may have files (see Body)."""
+
+    def __init__(self, limits: Any) -> None:
+        self._limits = limits
+
+    def take(self, state: Solving) -> bool:
+        """See Body."""
+        return False
+
+    async def read(self, state: Solving) -> None:
+        """See Body."""
+        try:
+            allowed = routing._resolve_form_limits(state.scope.get("fastapi", {}), self._limits)
+            form = await state.request().form(**allowed)
+            files: AsyncExitStack = state.scope["fastapi_middleware_astack"]
+            files.push_async_callback(form.close)
+        except HTTPException:
+            raise
+        except Exception as error:
+            raise _unreadable(error, state) from error
+        state.body = form
 
 
 def _invalid_json(error: json.JSONDecodeError, context: EndpointContext) -> RequestValidationError:
@@ -66,48 +107,24 @@ def _invalid_json(error: json.JSONDecodeError, context: EndpointContext) -> Requ
     return RequestValidationError([wrong], body=error.doc, endpoint_ctx=context)
 
 
-def _unreadable(error: Exception, source: Source) -> Exception:
-    if MAX_BODY_SIZE_SCOPE_KEY in source.scope and (limit := get_body_limit_error(error)):
+def _unreadable(error: Exception, state: Solving) -> Exception:
+    if MAX_BODY_SIZE_SCOPE_KEY in state.scope and (limit := get_body_limit_error(error)):
         return limit
     return HTTPException(status_code=400, detail="There was an error parsing the body")
 
 
-def _form_reader(limits: Any) -> Read:
-    async def read(source: Source) -> Any:
-        allowed = routing._resolve_form_limits(source.scope.get("fastapi", {}), limits)
-        form = await source.request().form(**allowed)
-        files: AsyncExitStack = source.scope["fastapi_middleware_astack"]
-        files.push_async_callback(form.close)
-        return form
-
-    return read
-
-
-def _json_reader(*, is_strict: bool) -> Read:
-    """Return what reads JSON, or just bytes when that is not the type. is_strict: nor is it without a type."""
-
-    async def read(source: Source) -> Any:
-        if source.has_request():
-            content = await _content_of(source.request(), source.receive)
-        else:
-            message = await source.receive()
-            if message["type"] != "http.request" or message.get("more_body", False):
-                content = await _content_of(source.request(), source.receive, message)
-            else:
-                content = message.get("body", b"") or b""
-                if type(content) is not bytes:
-                    content = b"".join((content,))
-                source.keep_content(content)
-        if not content:
-            return Undefined
-        content_type = source.header(b"content-type")
-        if not (_is_json(content_type) if content_type else not is_strict):
-            return content
-        found = _loads(content)
-        source.keep_json(found)
-        return found
-
-    return read
+async def _content(state: Solving) -> bytes:
+    """Return the whole body, and leave it with the request, which is made only if there is more than one message."""
+    if state.has_request():
+        return await _content_of(state.request(), state.receive)
+    message = await state.receive()
+    if message["type"] != "http.request" or message.get("more_body", False):
+        return await _content_of(state.request(), state.receive, message)
+    content = message.get("body", b"") or b""
+    if type(content) is not bytes:
+        content = b"".join((content,))
+    state.keep_content(content)
+    return content
 
 
 async def _content_of(request: Request[Any], receive: Receive, message: Message | None = None) -> bytes:
@@ -128,34 +145,3 @@ async def _content_of(request: Request[Any], receive: Receive, message: Message 
         message = None
     request._body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
     return request._body
-
-
-_scan = json.JSONDecoder().scan_once  # type: ignore[attr-defined]
-
-
-def _loads(content: bytes) -> Any:
-    """Return what json.loads returns, with its own scanner.
-
-    Raises:
-        json.JSONDecodeError: as json.loads does.
-    """
-    # An object or array of which the second byte is not 0 is taken for UTF-8, and stands for itself at both ends.
-    if len(content) >= 4 and content[0] in b"{[" and content[1]:
-        try:
-            text = content.decode("utf-8", "surrogatepass")
-            found, end = _scan(text, 0)
-        except (ValueError, StopIteration, RecursionError):
-            return json.loads(content)
-        if end == len(text):
-            return found
-    return json.loads(content)
-
-
-@lru_cache(maxsize=256)
-def _is_json(content_type: str) -> bool:
-    message = email.message.Message()
-    message["content-type"] = content_type
-    if message.get_content_maintype() != "application":
-        return False
-    subtype = message.get_content_subtype()
-    return subtype == "json" or subtype.endswith("+json")

@@ -1,6 +1,5 @@
 cimport cython
 
-cdef object _PREFLIGHT
 cdef bytes _ORIGIN
 cdef tuple _VARY
 
@@ -8,6 +7,7 @@ cdef tuple _VARY
 cdef class Cors:
     cdef object _is_unpatched, _middleware
 
+    cpdef bint passes(self, object scope) except -1
     cpdef object origin(self, object scope)
     @cython.locals(fields=list)
     cpdef mark(self, object message, object origin, object scope)
@@ -24,4 +24,4 @@ cdef class CorsAnswer:
     cdef public bint is_started
 
     cpdef start(self, object message)
-    cpdef bint respond(self, object status, list fields, bytes body) except -1
+    cdef bint respond(self, object status, list fields, bytes body) except -1

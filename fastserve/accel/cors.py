@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
@@ -12,9 +12,6 @@ from fastserve.accel.watching import swallow
 from fastserve.asgi.exchange import respond
 from fastserve.asgi.types import Message, Scope, Send
 
-PREFLIGHT: Final = object()
-"""In place of an origin: the middleware itself answers the request."""
-_PREFLIGHT = PREFLIGHT
 _ORIGIN = b"origin"
 _VARY = (b"vary", b"Origin")
 _PARTS = """
@@ -43,13 +40,15 @@ class Cors:
             return None
         return cls(layer)
 
-    def origin(self, scope: Scope) -> Any:
-        """Return the origin that a request comes from, None if it does not say, or PREFLIGHT."""
-        if not self._is_unpatched() or type(scope["headers"]) is not list:
-            return _PREFLIGHT
+    def passes(self, scope: Scope) -> bool:
+        """Tell whether the middleware would pass a request on: it might answer OPTIONS itself."""
+        return scope["method"] != "OPTIONS" and type(scope["headers"]) is list and self._is_unpatched()
+
+    def origin(self, scope: Scope) -> str | None:
+        """Return the origin that a request comes from, or None if it does not say."""
         for field in scope["headers"]:
             if field[0] == _ORIGIN:
-                return field[1].decode("latin-1") if scope["method"] != "OPTIONS" else _PREFLIGHT
+                return field[1].decode("latin-1")  # type: ignore[no-any-return]
         return None
 
     def mark(self, message: Message, origin: str | None, scope: Scope) -> None:
@@ -96,14 +95,14 @@ class Cors:
 class CorsAnswer:
     """A response that gets the fields of CORS.
 
-    origin: see Cors.origin. is_started: it has been started.
+    is_started: it has been started.
     """
 
     __slots__ = ("_cors", "_origin", "_scope", "_send", "is_started")
 
-    def __init__(self, cors: Cors, origin: str | None, scope: Scope, send: Send) -> None:
+    def __init__(self, cors: Cors, scope: Scope, send: Send) -> None:
         self._cors = cors
-        self._origin = origin
+        self._origin = cors.origin(scope)
         self._scope = scope
         self._send = send
         self.is_started = False

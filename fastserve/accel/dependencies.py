@@ -48,6 +48,7 @@ class Dependency:
         "_has_body_fields",
         "_is_async",
         "_is_generator",
+        "_is_simple",
         "_scopes",
         "_signature",
         "_stack",
@@ -76,6 +77,9 @@ class Dependency:
         self.is_flat = not (self._dependencies or self._has_body_fields)
         self._is_generator = _is_gen_callable(call) or _is_async_gen_callable(call)
         self._is_async = _is_coroutine_callable(call)
+        self._is_simple = (
+            self._is_async and not self._is_generator
+        )  # A wrapper may be one, and what it wraps the other.
         self._stack = "fastapi_function_astack" if dependant.scope == "function" else "fastapi_inner_astack"
         self.has_dependencies = bool(self._dependencies)
         self.has_generators: bool = any(each._is_generator or each.has_generators for each in self._dependencies)
@@ -89,10 +93,7 @@ class Dependency:
 
     def take(self, state: Solving) -> tuple[Values, Errors]:
         """Return what `solve` does, to be called instead if this `is_flat`."""
-        values: Values = {}
-        errors: Errors = []
-        self._signature.take(state, values, errors)
-        return values, errors
+        return self._signature.take_all(state)
 
     async def solve(self, state: Solving) -> tuple[Values, Errors]:
         """Return the arguments for the callable, and what is wrong with parameters."""
@@ -109,6 +110,8 @@ class Dependency:
             key = each._cache_key
             if each._dependant.use_cache and key in state.cache:
                 solved = state.cache[key]
+            elif used._is_simple and used._dependant.concurrency is None:
+                solved = await used.call(**arguments)
             else:
                 solved = await used._obtain(arguments, state, each._stack)
             if each._dependant.name is not None:
@@ -144,7 +147,7 @@ class Dependency:
     async def _obtain(self, arguments: Values, state: Solving, stack_name: str) -> Any:
         """Call the dependency, in a thread if it is synchronous, as FastAPI does."""
         if self._is_generator:
-            stack: AsyncExitStack = state.scope[stack_name]
+            stack: AsyncExitStack = state.marked_scope()[stack_name]
             return await _solve_generator(
                 request=state.request(), dependant=self._dependant, stack=stack, sub_values=arguments
             )

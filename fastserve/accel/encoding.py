@@ -23,10 +23,13 @@ class Encoder:
     """Makes the bytes of ordinary answers of one endpoint, and sends them.
 
     status: of an ordinary answer. is_fast: there are such answers, of which the body is JSON. validate, dump, options:
-    what the response model does; None where there is none.
+    what the response model does; None where there is none. invalid: returns what is raised for a result that is not
+    what the response model says.
+
+    Not to be derived from: a method that may be overridden is looked up for each call, also by compiled code.
     """
 
-    __slots__ = ("_dump", "_dump_options", "_fields", "_is_fast", "_validate", "status")
+    __slots__ = ("_dump", "_dump_options", "_fields", "_invalid", "_is_fast", "_validate", "status")
 
     def __init__(
         self,
@@ -35,12 +38,14 @@ class Encoder:
         dump: Callable[..., bytes] | None,
         options: dict[str, Any] | None,
         is_fast: bool,
+        invalid: Callable[[ValidationError, Any, Scope], Exception],
     ) -> None:
         self.status = status
         self._validate = validate
         self._dump = dump
         self._dump_options = options
         self._is_fast = is_fast
+        self._invalid = invalid
         self._fields: dict[int, list[tuple[bytes, bytes]]] = {}
 
     def encode(self, result: Any, is_special: bool, scope: Scope) -> bytes | None:
@@ -69,11 +74,7 @@ class Encoder:
             return self._validate(result, from_attributes=True)
         except ValidationError as error:
             wrong = error
-        raise self.invalid(wrong, result, scope)
-
-    def invalid(self, error: ValidationError, result: Any, scope: Scope) -> Exception:
-        """Return what is raised for a result that is not what the response model says."""
-        raise NotImplementedError
+        raise self._invalid(wrong, result, scope)
 
     def fields(self, length: int) -> list[tuple[bytes, bytes]]:
         """Return the header fields of an ordinary answer, not to be changed."""
@@ -88,5 +89,6 @@ class Encoder:
         """Send an ordinary answer if that takes one step, and tell whether it did."""
         answer = getattr(send, "__self__", None)
         if isinstance(answer, CorsAnswer):
-            return answer.respond(self.status, self.fields(len(content)), content)
+            marking = answer
+            return marking.respond(self.status, self.fields(len(content)), content)
         return respond(send, self.status, self.fields(len(content)), content)

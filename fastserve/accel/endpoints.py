@@ -24,7 +24,8 @@ class Unfit(Exception):
 class Endpoint(Routed):
     """Answers requests for one route. Of the framework it replaces the routing and the layers around the route.
 
-    handles_errors: `serve` is there, which gives exceptions to what it is told to; else only `serve_within`.
+    handles_errors: `serve` is there, which gives exceptions to what it is told to; else only `serve_within`. It has
+    to put the marks into the scope if that is not done yet.
     is_trivial: it takes no arguments, and is called directly.
     """
 
@@ -36,8 +37,14 @@ class Endpoint(Routed):
         """Return `serve_within` for these parameters."""
         return partial(self.serve_within, params)
 
-    async def serve(self, scope: Scope, receive: Receive, send: Send, params: dict[str, Any], failed: Failed) -> None:
-        """Answer a request with these parameters in its path; to be called if `handles_errors`."""
+    async def serve(
+        self, scope: Scope, receive: Receive, send: Send, unmarked: dict[str, Any] | None, failed: Failed
+    ) -> None:
+        """Answer a request; to be called if `handles_errors`.
+
+        unmarked: the parameters in its path, while the scope has no marks; None when they are there. They have to be
+        before anybody else gets the scope, and need not be if nobody does.
+        """
         raise NotImplementedError
 
     async def serve_within(self, params: dict[str, Any], scope: Scope, receive: Receive, send: Send) -> None:
@@ -69,9 +76,12 @@ class FunctionEndpoint(Endpoint):
         self.handles_errors = True
         self._respond = cells(holder.app, routing.request_response)["f"]
 
-    async def serve(self, scope: Scope, receive: Receive, send: Send, params: dict[str, Any], failed: Failed) -> None:
+    async def serve(
+        self, scope: Scope, receive: Receive, send: Send, unmarked: dict[str, Any] | None, failed: Failed
+    ) -> None:
         """See Endpoint."""
-        self.marks.put(scope, params)
+        if unmarked is not None:
+            self.marks.put_all(scope, unmarked)
         request: Request[Any] = Request(scope, receive, send)
         watch = Watch(send)
         try:

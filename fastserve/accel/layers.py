@@ -97,11 +97,11 @@ class Stack:
             await self._give_up(_raising(error, watch.is_started), scope, receive, _passing(send))
 
     async def serve_with_cors(
-        self, endpoint: Any, params: dict[str, Any], origin: Any, scope: Scope, receive: Receive, send: Send
+        self, endpoint: Any, params: dict[str, Any] | None, scope: Scope, receive: Receive, send: Send
     ) -> None:
-        """Have an endpoint answer a request as within CORSMiddleware (origin: see Cors)."""
+        """Have an endpoint answer a request as within CORSMiddleware (params: see Endpoint.serve)."""
         assert self.cors is not None
-        watch = CorsWatch(self.cors, origin, scope, send)
+        watch = CorsWatch(self.cors, scope, send)
         try:
             if endpoint.handles_errors:
                 await endpoint.serve(scope, receive, watch.send, params, self.failed_inside)

@@ -57,12 +57,13 @@ class Candidate(NamedTuple):
 class Matcher:
     """Finds the target of a request: see Lookup."""
 
-    __slots__ = ("_by_method", "find")
+    __slots__ = ("_by_method", "find", "lookup")
 
     def __init__(self, candidates: Sequence[Candidate]) -> None:
         named = {method for each in candidates for method in each.methods or ()}
         self._by_method = {method: _compile(_of_method(candidates, method)) for method in named}
-        self.find = Lookup(self._by_method).find
+        self.lookup = Lookup(self._by_method)
+        self.find = self.lookup.find
 
 
 def _of_method(candidates: Iterable[Candidate], method: str) -> list[Candidate]:

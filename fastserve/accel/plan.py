@@ -29,38 +29,40 @@ class Listed(NamedTuple):
     reason: str | None
 
 
-class Plan(Dispatcher):
+class Plan:
     """What is to be done with the requests for an application, until it is stale.
 
-    reports: on all routes. off: why nothing is accelerated at all, or None.
+    dispatcher: does it. reports: on all routes. off: why nothing is accelerated at all, or None.
     """
 
     def __init__(self, app: Starlette, adapter: Adapter, exceptions: FusedExceptions | None) -> None:
-        self.app = app
-        self.outermost = app.middleware_stack
+        self._app = app
+        self.dispatcher = found = Dispatcher()
         stack = Stack(app.middleware_stack, exceptions, adapter.layers())
-        self.guard, self.serve_with_cors = stack.guard, stack.serve_with_cors
-        self.failed, self.failed_inside = stack.failed, stack.failed_inside
-        self.first, self.cors = stack.first, stack.cors
         self._layer = stack.exceptions
         self.off = _off(adapter, stack)
-        self.is_unpatched = unchanged([*always(adapter.framework), *adapter.watched()])
-        self.has_arguments_unpatched = unchanged(with_arguments(adapter.framework))
+        found.app, found.outermost = app, app.middleware_stack
+        found.guard, found.serve_with_cors = stack.guard, stack.serve_with_cors
+        found.failed, found.failed_inside = stack.failed, stack.failed_inside
+        found.first, found.cors = stack.first, stack.cors
+        watched = [*always(adapter.framework), *adapter.watched()]
+        found.is_unpatched = unchanged(watched)
+        found.is_all_unpatched = unchanged([*watched, *with_arguments(adapter.framework)])
         listed = list(adapter.routes(self._marks))
-        self.routers = [(router, list(router.routes)) for router in adapter.routers()]
+        found.routers = [(router, list(router.routes)) for router in adapter.routers()]
         self.reports = list(_reports(listed, self.off))
-        self.find = Matcher([each.candidate for each in listed if each.candidate is not None]).find
-        self.is_bare = self.off is None and stack.is_bare()
-        self.guards_outside = self.off is None and stack.server_errors is not None
-        self.sets_root_path = adapter.sets_root_path
+        found.lookup = Matcher([each.candidate for each in listed if each.candidate is not None]).lookup
+        found.is_bare = self.off is None and stack.is_bare()
+        found.guards_outside = self.off is None and stack.server_errors is not None
+        found.sets_root_path = adapter.sets_root_path
         if exceptions is not None:
-            FusedExceptions.take_over(exceptions, self.answer_inside if self.off is None else None)
+            FusedExceptions.take_over(exceptions, found.answer_inside if self.off is None else None)
 
     def _marks(self, route: Any, endpoint: Any, marks: dict[str, Any] | None = None) -> Marks:
         """Return what routing leaves in the scope (see Marks)."""
         layer = self._layer
         handlers = (layer._exception_handlers, layer._status_handlers) if layer is not None else ({}, {})
-        return Marks(handlers, self.app.router, endpoint, route, marks)
+        return Marks(self._app, handlers, endpoint, route, marks)
 
 
 def _off(adapter: Adapter, stack: Stack) -> str | None:

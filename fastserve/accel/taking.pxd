@@ -1,16 +1,23 @@
 cimport cython
 
-cdef object _NO_DEFAULT, _UNDEFINED
+from fastserve.accel.dispatching cimport Marks
+
+cdef object _NO_DEFAULT, _UNDEFINED, _scan
+cdef bytes _CONTENT_TYPE, _OPENING
+cdef int _MOST_TYPES
 
 
 cdef class Source:
     cdef public object scope, receive, send
     cdef object _request, _json
-    cdef dict _query
+    cdef dict _query, _unmarked
     cdef bytes _content
+    cdef Marks _marks
 
-    cpdef begin(self, object scope, object receive, object send)
+    cpdef begin(self, object scope, object receive, object send, Marks marks, dict unmarked)
     cpdef bint has_request(self)
+    cpdef object marked_scope(self)
+    cpdef dict path(self)
     cpdef object request(self)
     cpdef keep_content(self, bytes content)
     cpdef keep_json(self, object found)
@@ -47,7 +54,7 @@ cdef class Taking:
 
 
 cdef class PathTaking(Taking):
-    @cython.locals(each=Parameter)
+    @cython.locals(each=Parameter, path=dict)
     cpdef take(self, Source source, dict values, list errors)
 
 
@@ -79,10 +86,25 @@ cdef class Signature:
     cdef dict _special
     cdef bint _has_special
 
+    @cython.locals(values=dict, errors=list)
+    cpdef tuple take_all(self, Solving state)
     cpdef take(self, Solving state, dict values, list errors)
     @cython.locals(each=Taking)
     cpdef take_parameters(self, Solving state, dict values, list errors)
     cpdef take_special(self, Solving state, dict values)
 
 
+cdef class JsonContent:
+    cdef bint _is_strict
+    cdef dict _known_types
+    cdef object _unreadable
+
+    @cython.locals(content=bytes)
+    cpdef bint take(self, Solving state) except -1
+    cpdef put(self, bytes content, Solving state)
+    cdef object _is_json(self, object content_type)
+
+
+@cython.locals(text=str)
+cpdef object loads(bytes content)
 cpdef list located(object error, tuple loc)

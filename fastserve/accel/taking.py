@@ -1,10 +1,13 @@
 """Taking parameters and the body of a request, and validating them: what is done for every request.
 
-Plain parameters are taken from the scope directly. All others are FastAPI's own business: see accel.parameters.
+What cannot be had without waiting is not for this module. Plain parameters are taken from the scope directly. All
+others are FastAPI's own business: see accel.parameters.
 """
 
 from __future__ import annotations
 
+import email.message
+import json
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from typing import Any
@@ -20,6 +23,8 @@ from starlette.background import BackgroundTasks as StarletteBackgroundTasks
 from starlette.requests import Request
 from starlette.responses import Response
 
+from fastserve.accel.dispatching import Marks
+from fastserve.asgi.exchange import take_content
 from fastserve.asgi.types import Receive, Scope, Send
 
 Values = dict[str, Any]
@@ -28,21 +33,33 @@ Errors = list[Any]
 NO_DEFAULT = object()
 _NO_DEFAULT = NO_DEFAULT
 _UNDEFINED = Undefined
+_CONTENT_TYPE = b"content-type"
+_MOST_TYPES = 256  # of contents, that are kept
+_OPENING = b"{["
+_scan = json.JSONDecoder().scan_once  # type: ignore[attr-defined]
 
 
 class Source:
-    """What parameters are taken from: a request, of which only that is made which is needed."""
+    """What parameters are taken from: a request, of which only that is made which is needed.
 
-    __slots__ = ("_content", "_json", "_query", "_request", "receive", "scope", "send")
+    scope: for ourselves, without marks perhaps. marks: what is put into it before anybody else gets it. unmarked: the
+    parameters in the path as long as it has no marks, else None.
+    """
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self.begin(scope, receive, send)
+    __slots__ = ("_content", "_json", "_marks", "_query", "_request", "_unmarked", "receive", "scope", "send")
 
-    def begin(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __init__(
+        self, scope: Scope, receive: Receive, send: Send, marks: Marks, unmarked: dict[str, Any] | None
+    ) -> None:
+        self.begin(scope, receive, send, marks, unmarked)
+
+    def begin(self, scope: Scope, receive: Receive, send: Send, marks: Marks, unmarked: dict[str, Any] | None) -> None:
         """Be made: see asgi.exchange."""
         self.scope = scope
         self.receive = receive
         self.send = send
+        self._marks = marks
+        self._unmarked = unmarked
         self._request: Request[Any] | None = None
         self._query: dict[str, str] | None = None
         self._content: bytes | None = None
@@ -52,10 +69,23 @@ class Source:
         """Tell whether the request has been made, so that others may have it."""
         return self._request is not None
 
+    def marked_scope(self) -> Scope:
+        """Return the scope, for others."""
+        if self._unmarked is not None:
+            self._marks.put_all(self.scope, self._unmarked)
+            self._unmarked = None
+        return self.scope
+
+    def path(self) -> dict[str, Any]:
+        """Return the parameters in the path."""
+        if self._unmarked is not None:
+            return self._unmarked
+        return self.scope["path_params"]  # type: ignore[no-any-return]
+
     def request(self) -> Request[Any]:
         """Return the request, the same one each time."""
         if self._request is None:
-            self._request = request = Request(self.scope, self.receive, self.send)
+            self._request = request = Request(self.marked_scope(), self.receive, self.send)
             if self._content is not None:
                 request._stream_consumed = True
                 request._body = self._content
@@ -69,9 +99,8 @@ class Source:
 
     def keep_json(self, found: Any) -> None:
         """Leave the JSON in the body to the request."""
-        if self._request is None:
-            self._json = found
-        else:
+        self._json = found
+        if self._request is not None:
             self._request._json = found
 
     def query(self) -> dict[str, str]:
@@ -107,13 +136,22 @@ def _parse_query(query: bytes) -> dict[str, str]:
 class Solving(Source):
     """The state of solving the dependencies of one request.
 
-    overrides: has the attribute `dependency_overrides`, or is None. A dependency may set them for later ones.
+    overrides: has the attribute `dependency_overrides`, or is None. A dependency may set them for later ones. body:
+    what is in the body; Undefined when there is none, or it has not been taken.
     """
 
     __slots__ = ("background", "body", "cache", "overrides", "solved_response")
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send, overrides: Any) -> None:
-        self.begin(scope, receive, send)
+    def __init__(
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        marks: Marks,
+        unmarked: dict[str, Any] | None,
+        overrides: Any,
+    ) -> None:
+        self.begin(scope, receive, send, marks, unmarked)
         self.overrides = overrides
         self.body: Any = _UNDEFINED
         self.background: StarletteBackgroundTasks | None = None
@@ -205,7 +243,7 @@ class PathTaking(Taking):
 
     def take(self, source: Source, values: Values, errors: Errors) -> None:
         """See Taking."""
-        path = source.scope["path_params"]
+        path = source.path()
         for each in self._parameters:
             each.take(path.get(each.alias), values, errors)
 
@@ -300,6 +338,13 @@ class Signature:
         self._has_special = any(special.values())
         self._scopes = scopes
 
+    def take_all(self, state: Solving) -> tuple[Values, Errors]:
+        """Return the arguments, and what is wrong with them."""
+        values: Values = {}
+        errors: Errors = []
+        self.take(state, values, errors)
+        return values, errors
+
     def take(self, state: Solving, values: Values, errors: Errors) -> None:
         """Put the arguments into the values, or what is wrong into the errors."""
         self.take_parameters(state, values, errors)
@@ -326,6 +371,83 @@ class Signature:
             values[name] = state.response()
         if name := special["security_scopes_param_name"]:
             values[name] = SecurityScopes(scopes=self._scopes.copy())
+
+
+class JsonContent:
+    """Makes of the content of a body what it stands for: JSON, or just bytes when that is not the type.
+
+    is_strict: nor is it without a type. unreadable: returns what is raised when it is not the JSON that it claims to
+    be.
+    """
+
+    __slots__ = ("_is_strict", "_known_types", "_unreadable")
+
+    def __init__(self, *, is_strict: bool, unreadable: Callable[[Exception, Solving], Exception]) -> None:
+        self._is_strict = is_strict
+        self._unreadable = unreadable
+        self._known_types: dict[str, bool] = {}
+
+    def take(self, state: Solving) -> bool:
+        """Take the whole body if it is there, and tell whether it was."""
+        if state.has_request():
+            return False  # Who has it may have read from it.
+        content = take_content(state.receive)
+        if content is None:
+            return False
+        state.keep_content(content)
+        self.put(content, state)
+        return True
+
+    def put(self, content: bytes, state: Solving) -> None:
+        """Put what the whole body stands for into the state."""
+        if not content:
+            return
+        try:
+            content_type = state.header(_CONTENT_TYPE)
+            if not (self._is_json(content_type) if content_type else not self._is_strict):
+                state.body = content
+                return
+            found = loads(content)
+        except Exception as error:
+            raise self._unreadable(error, state) from error
+        state.keep_json(found)
+        state.body = found
+
+    def _is_json(self, content_type: str) -> bool:
+        """Tell whether this is a type of JSON. Clients send few different ones."""
+        found = self._known_types.get(content_type)
+        if found is None:
+            found = _is_json(content_type)
+            if len(self._known_types) < _MOST_TYPES:
+                self._known_types[content_type] = found
+        return found
+
+
+def _is_json(content_type: str) -> bool:
+    message = email.message.Message()
+    message["content-type"] = content_type
+    if message.get_content_maintype() != "application":
+        return False
+    subtype = message.get_content_subtype()
+    return subtype == "json" or subtype.endswith("+json")
+
+
+def loads(content: bytes) -> Any:
+    """Return what json.loads returns, with its own scanner.
+
+    Raises:
+        json.JSONDecodeError: as json.loads does.
+    """
+    # An object or array of which the second byte is not 0 is taken for UTF-8, and stands for itself at both ends.
+    if len(content) >= 4 and content[0] in _OPENING and content[1]:
+        try:
+            text = content.decode("utf-8", "surrogatepass")
+            found, end = _scan(text, 0)
+        except (ValueError, StopIteration, RecursionError):
+            return json.loads(content)
+        if end == len(text):
+            return found
+    return json.loads(content)
 
 
 def located(error: ValidationError, loc: tuple[str, ...]) -> Errors:

@@ -30,8 +30,10 @@ cdef class Exchange(Answered):
     cpdef bint is_done(self) except -1
     cdef _wake(self)
     cpdef object take_message(self)
+    cpdef bytes take_content(self)
+    cdef object _take_message_of_body(self)
     @cython.locals(body=bytes)
-    cdef object _take_body(self)
+    cdef bytes _take_body(self)
     cpdef object wait_message(self)
     cpdef object change(self)
     cpdef respond(self, object status, object fields, bytes body)
@@ -49,4 +51,6 @@ cdef class Exchange(Answered):
 
 @cython.locals(exchange=Exchange)
 cpdef bint respond(object send, object status, object fields, bytes body) except -1
+@cython.locals(exchange=Exchange)
+cpdef bytes take_content(object receive)
 cdef bytes _copy(object body)

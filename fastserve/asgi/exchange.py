@@ -28,7 +28,7 @@ from typing import Any
 from fastserve.asgi.answered import Answered
 from fastserve.asgi.awaitables import SENT, Received
 from fastserve.asgi.files import send_open_file, send_path
-from fastserve.asgi.types import Message, Scope, Send
+from fastserve.asgi.types import Message, Receive, Scope, Send
 from fastserve.asgi.waiting import wait_message
 from fastserve.errors import ClientDisconnected, InvalidMessage
 from fastserve.net.stream import Stream
@@ -168,12 +168,23 @@ class Exchange(Answered):
         if self._writing == _DONE:
             return {"type": "http.disconnect"}
         if self._body is not None or not (self._more_body or self._body_is_taken):
-            return self._take_body()
+            return self._take_message_of_body()
         if self.peer_is_gone:
             return {"type": "http.disconnect"}
         return None
 
-    def _take_body(self) -> Message:
+    def take_content(self) -> bytes | None:
+        """Return all of the body that was not taken before; None if some has yet to come, or no message has any."""
+        if self._writing == _DONE or self._more_body or self._body_is_taken:
+            return None
+        return self._take_body()
+
+    def _take_message_of_body(self) -> Message:
+        body = self._take_body()
+        return {"type": "http.request", "body": body, "more_body": self._more_body}
+
+    def _take_body(self) -> bytes:
+        """Return what of the body is there and not taken yet."""
         body = b""
         if self._body is not None:
             body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
@@ -181,7 +192,7 @@ class Exchange(Answered):
             self.unread_bytes = 0
             self._stream.resume_reading()
         self._body_is_taken = not self._more_body
-        return {"type": "http.request", "body": body, "more_body": self._more_body}
+        return body
 
     def wait_message(self) -> Coroutine[Any, Any, Message]:
         """Return a coroutine that waits for the next message."""
@@ -361,6 +372,18 @@ def respond(send: Send, status: int, fields: list[Field], body: bytes) -> bool:
     exchange = owner
     exchange.respond(status, fields, body)
     return True
+
+
+def take_content(receive: Receive) -> bytes | None:
+    """Return what the last message of a body has, in one step, if this `receive` is one of an exchange that has it all.
+
+    Else it is None, nothing is taken, and the messages have to be awaited. See Exchange.take_content.
+    """
+    owner = getattr(receive, "__self__", None)
+    if type(owner) is not Exchange:
+        return None
+    exchange = owner
+    return exchange.take_content()
 
 
 # The messages of extensions, and the states in which they may be sent.

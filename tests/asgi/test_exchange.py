@@ -12,7 +12,7 @@ import pytest
 
 from fastserve.asgi.awaitables import SENT
 from fastserve.asgi.exchange import Caller as BaseCaller
-from fastserve.asgi.exchange import Exchange, Writing, respond
+from fastserve.asgi.exchange import Exchange, Writing, respond, take_content
 from fastserve.asgi.types import Message
 from fastserve.errors import ApplicationError, ClientDisconnected, InvalidMessage, InvalidResponse
 from fastserve.net.stream import Stream
@@ -472,6 +472,47 @@ async def test_parts_that_arrived_before_they_were_asked_for_come_as_one() -> No
     played.exchange.receive_body(b"", True)
     assert await receive_now(played) == {"type": "http.request", "body": b"c", "more_body": False}
     (await receive_later(played)).cancel()
+
+
+@pytest.mark.parametrize("parts", [[], [b"hello"], [b"hel", b"lo"]])
+async def test_a_body_that_is_there_is_taken_in_one_step(parts: list[bytes]) -> None:
+    played = Played(content_length=len(b"".join(parts)))
+    for number, part in enumerate(parts, 1):
+        assert take_content(played.exchange.receive) is None
+        played.exchange.receive_body(part, number == len(parts))
+    assert take_content(played.exchange.receive) == b"".join(parts)
+    assert (played.exchange.unread_bytes, played.stream.take()) == (0, ["resume"] if parts else [])
+    assert take_content(played.exchange.receive) is None
+    (await receive_later(played)).cancel()
+
+
+async def test_of_a_body_of_which_a_part_was_received_the_rest_is_taken() -> None:
+    played = Played(content_length=None)
+    played.exchange.receive_body(b"a", False)
+    await receive_now(played)
+    played.exchange.receive_body(b"b", True)
+    assert take_content(played.exchange.receive) == b"b"
+
+
+async def test_a_body_whose_client_is_gone_is_taken_and_after_the_response_none_is() -> None:
+    played = Played(content_length=5)
+    played.exchange.receive_body(b"hello", True)
+    played.exchange.connection_lost()
+    assert take_content(played.exchange.receive) == b"hello"
+    assert await receive_now(played) == DISCONNECT
+    answered = Played(content_length=5)
+    answered.exchange.receive_body(b"hello", True)
+    await answered.send(START, LAST)
+    assert take_content(answered.exchange.receive) is None
+    assert await receive_now(answered) == DISCONNECT
+
+
+async def test_what_is_not_the_receive_of_an_exchange_takes_no_body_in_one_step() -> None:
+    async def receive() -> Message:
+        return {"type": "http.request"}
+
+    assert take_content(receive) is None
+    assert take_content(Played().caller.calls.pop) is None  # type: ignore[arg-type]
 
 
 async def test_the_end_of_a_chunked_body_may_be_an_empty_message() -> None:
