@@ -32,7 +32,7 @@ def reader(cells: dict[str, Any]) -> Read | None:
     if not cells["body_field"]:
         return None
     if cells["is_body_form"]:
-        return _form_reader(cells["form_limits"])
+        return _form_reader(cells)
     return _json_reader(is_strict=cells["actual_strict_content_type"])
 
 
@@ -72,9 +72,13 @@ def _unreadable(error: Exception, source: Source) -> Exception:
     return HTTPException(status_code=400, detail="There was an error parsing the body")
 
 
-def _form_reader(limits: Any) -> Read:
+def _form_reader(cells: dict[str, Any]) -> Read:
+    has_limits = "form_limits" in cells  # FastAPI has them from 0.165 on.
+
     async def read(source: Source) -> Any:
-        allowed = routing._resolve_form_limits(source.scope.get("fastapi", {}), limits)
+        allowed = (
+            routing._resolve_form_limits(source.scope.get("fastapi", {}), cells["form_limits"]) if has_limits else {}
+        )
         form = await source.request().form(**allowed)
         files: AsyncExitStack = source.scope["fastapi_middleware_astack"]
         files.push_async_callback(form.close)
