@@ -43,7 +43,7 @@ def body_of(cells: dict[str, Any], context: Context) -> Body | None:
     if not cells["body_field"]:
         return None
     if cells["is_body_form"]:
-        return FormBody(cells["form_limits"])
+        return FormBody(cells)
     return JsonBody(context, is_strict=cells["actual_strict_content_type"])
 
 
@@ -75,8 +75,9 @@ class JsonBody:
 class FormBody:
     """A body that is a form, which may have files (see Body)."""
 
-    def __init__(self, limits: Any) -> None:
-        self._limits = limits
+    def __init__(self, cells: dict[str, Any]) -> None:
+        self._has_limits = "form_limits" in cells  # FastAPI has them from 0.165 on.
+        self._limits = cells.get("form_limits")
 
     def take(self, state: Solving) -> bool:
         """See Body."""
@@ -85,8 +86,7 @@ class FormBody:
     async def read(self, state: Solving) -> None:
         """See Body."""
         try:
-            allowed = routing._resolve_form_limits(state.scope.get("fastapi", {}), self._limits)
-            form = await state.request().form(**allowed)
+            form = await state.request().form(**self._allowed(state))
             files: AsyncExitStack = state.scope["fastapi_middleware_astack"]
             files.push_async_callback(form.close)
         except HTTPException:
@@ -94,6 +94,12 @@ class FormBody:
         except Exception as error:
             raise _unreadable(error, state) from error
         state.body = form
+
+    def _allowed(self, state: Solving) -> dict[str, Any]:
+        """Return the limits, as keywords of `Request.form`."""
+        if not self._has_limits:
+            return {}
+        return dict(routing._resolve_form_limits(state.scope.get("fastapi", {}), self._limits))
 
 
 def _invalid_json(error: json.JSONDecodeError, context: EndpointContext) -> RequestValidationError:

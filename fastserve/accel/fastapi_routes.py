@@ -91,7 +91,7 @@ class FastAPIAdapter(Adapter):
 
     def endpoint(self, route: Route, marks: Marks) -> Endpoint:
         """See Adapter."""
-        if self.app.router.form_limits:
+        if _limits_forms(self.app.router):
             raise Unfit("there are limits on forms")
         return FileStackEndpoint(route, marks)
 
@@ -129,8 +129,13 @@ class FastAPIAdapter(Adapter):
             return Listed(holder, _UNKNOWN, f"{type(route).__name__} has rules of its own")
 
         def make() -> Endpoint:
-            if self.app.router.form_limits or (marks and marks["included_router"].include_context.form_limits):
+            if _limits_forms(self.app.router) or (marks and _limits_forms(marks["included_router"].include_context)):
                 raise Unfit("there are limits on forms")
             return ApiEndpoint(holder, marked(route, holder.endpoint, marks))
 
         return listed(route, holder, make)
+
+
+def _limits_forms(router: Any) -> bool:
+    """Tell whether a router, or what includes it, has limits on forms. FastAPI has them from 0.165 on."""
+    return bool(getattr(router, "form_limits", None))

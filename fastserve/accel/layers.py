@@ -114,13 +114,16 @@ class Stack:
         self, error: Exception, is_started: bool, request: Request[Any], scope: Scope, receive: Receive, send: Send
     ) -> None:
         """Do what the route's own layer and ExceptionMiddleware would (see Failed)."""
-        await _handling(error, is_started, request, scope, receive, send)(scope, receive, _passing(send))
+        app = _handling(error, is_started, request, scope, receive, send)
+        del error  # See _raising.
+        await app(scope, receive, _passing(send))
 
     async def failed(
         self, error: Exception, is_started: bool, request: Request[Any], scope: Scope, receive: Receive, send: Send
     ) -> None:
         """Do what all layers would, without any of the user's (see Failed)."""
         app = _handling(error, is_started, request, scope, receive, send)
+        del error  # See _raising.
         await self._give_up(app, scope, receive, _passing(send))
 
     async def _give_up(self, app: Handler, scope: Scope, receive: Receive, send: Send) -> None:
@@ -181,12 +184,20 @@ def _handling(
 
 
 def _raising(error: Exception, is_started: bool) -> Handler:
-    """Return an application that lets the layers around it see that the response is started, and raises."""
+    """Return an application that lets the layers around it see that the response is started, and raises, once.
+
+    A traceback has frames, and with them all that endpoints hold. A frame that has the exception would keep all of it
+    until the next garbage collection: Starlette takes tracebacks away only from 1.10 on, and only of what is handled.
+    """
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        nonlocal error
         if is_started:
             await send(_STARTED)
-        raise error
+        try:
+            raise error
+        finally:
+            del error
 
     return app
 

@@ -1,7 +1,9 @@
 """Accelerated endpoints within middleware, and exceptions: which handler sees which, and what is sent."""
 
 import asyncio
-from collections.abc import Callable
+import gc
+import weakref
+from collections.abc import Callable, Iterator
 from typing import Annotated, Any
 
 import pytest
@@ -113,6 +115,55 @@ def test_an_exception_is_handled_alike(handlers: str, path: str, middleware: boo
         return _raising(seen, app)
 
     both(make, Sent(path=path, body=(b"", b""), scope={"seen": _Notes()}))
+
+
+@pytest.fixture
+def no_collections() -> Iterator[None]:
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.parametrize("handlers", ["odd", "failing-and-handled", "none"])
+@pytest.mark.parametrize(
+    "middleware", [[], [CORSMiddleware], [GZipMiddleware]], ids=["bare", "cors", "within-middleware"]
+)
+@pytest.mark.parametrize("kind", [FastAPI, Starlette])
+@pytest.mark.usefixtures("no_collections")
+def test_what_an_endpoint_holds_is_let_go_with_its_exception(kind: Any, middleware: list[Any], handlers: str) -> None:
+    def make(seen: list[Any]) -> Starlette:
+        async def hold(request: Any = None) -> Any:
+            held = Odd("held")
+            weakref.finalize(held, seen.append, "let go")
+            raise Odd("odd")
+
+        app: Starlette = kind(middleware=list(map(Middleware, middleware)), exception_handlers=HANDLERS[handlers])
+        if isinstance(app, FastAPI):
+            app.get("/")(hold)
+        else:
+            app.router.add_route("/", hold)
+        return app
+
+    [done] = both(make, Sent(scope={"seen": _Notes()}))
+    assert done.seen == ["let go"]
+
+
+def test_an_exception_that_is_raised_again_and_again_has_the_traceback_that_it_has_without() -> None:
+    def make(seen: list[Any]) -> FastAPI:
+        app = FastAPI(exception_handlers={Odd: note_odd})
+        error = Odd("always the same")
+
+        @app.get("/")
+        async def fail() -> None:
+            seen.append(error.__traceback__ is None)
+            raise error
+
+        return app
+
+    first, second = both(make, *[Sent(scope={"seen": _Notes()})] * 2)
+    assert first.seen == [True]
+    assert len(second.seen) == 1
 
 
 class _Notes(list[Any]):

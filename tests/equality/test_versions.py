@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import product
 
 import pytest
 
@@ -21,6 +22,11 @@ def pinned(suite: Suite) -> dict[str, str]:
 @pytest.mark.parametrize("framework", ["fastapi", "starlette"])
 def test_every_verified_version_has_a_suite(framework: str) -> None:
     assert set(VERIFIED[framework]) <= {suite.version for suite in suites(framework, None)}
+
+
+def test_every_verified_version_of_fastapi_has_a_suite_with_every_one_of_starlette() -> None:
+    tried = {(suite.version, pinned(suite)["starlette"]) for suite in suites("fastapi", None)}
+    assert set(product(VERIFIED["fastapi"], VERIFIED["starlette"])) <= tried
 
 
 @pytest.mark.parametrize("package", RANGES)

@@ -38,25 +38,33 @@ class Suite:
         return PINS / f"{self.name}.txt"
 
 
+OLDEST = "oldest"
+"""Of every other package the oldest version that the accelerator takes; without, about the newest."""
+
+_FASTAPI = {
+    "0.165.0": "dd94d4128319c1e1d50535ab023ab698f850a4d2822f0e181747b46f4ff3c0ab",
+    "0.164.0": "3db1b4b146924d284b33bd6b9ca244c8bd0560d5e3526591447fd3abe4383989",
+}
+
 SUITES = (
-    Suite(
-        framework="fastapi",
-        version="0.165.0",
-        sha256="dd94d4128319c1e1d50535ab023ab698f850a4d2822f0e181747b46f4ff3c0ab",
-    ),
-    Suite(
-        framework="fastapi",
-        version="0.165.0",
-        sha256="dd94d4128319c1e1d50535ab023ab698f850a4d2822f0e181747b46f4ff3c0ab",
-        others="oldest",
+    *(
+        Suite(framework="fastapi", version=version, sha256=sha256, others=others)
+        for version, sha256 in _FASTAPI.items()
+        for others in ("", OLDEST)
     ),
     Suite(
         framework="starlette",
         version="1.10.0",
         sha256="b8399098d4c1e3522734f7235dc79b1fc967f96cf139c81e0fa30479e0685f9b",
     ),
+    Suite(
+        framework="starlette",
+        version="1.9.0",
+        sha256="3d931de246ed870e35ce605974440816ef895e592f255d1396cfdf191d4c4318",
+        others=OLDEST,
+    ),
 )
-"""Newest first for each framework."""
+"""Newest first for each framework. Each version of FastAPI runs with each of Starlette."""
 
 
 def suites(framework: str | None, version: str | None) -> list[Suite]:
