@@ -74,7 +74,10 @@ class Encoder:
             return self._validate(result, from_attributes=True)
         except ValidationError as error:
             wrong = error
-        raise self._invalid(wrong, result, scope)
+        try:
+            raise self._invalid(wrong, result, scope)
+        finally:
+            del wrong  # Its traceback has this frame, and with it the result.
 
     def fields(self, length: int) -> list[tuple[bytes, bytes]]:
         """Return the header fields of an ordinary answer, not to be changed."""

@@ -13,8 +13,10 @@ System calls are made with the GIL held. None of them blocks; letting another th
 than they do, and up to a switch interval (5 ms) to get the GIL back.
 """
 
+import os
 import socket
 from asyncio.trsock import TransportSocket
+from weakref import WeakSet
 
 cimport cython
 from cpython.bytes cimport (
@@ -301,6 +303,7 @@ cdef class Poller:
         if self._fd < 0:
             PyErr_SetFromErrno(OSError)
         loop.add_reader(self._fd, self._turn)
+        _pollers.add(self)
 
     def __dealloc__(self):
         if self._fd >= 0:
@@ -411,7 +414,8 @@ cdef class Poller:
             or (transport._held_bytes and self._held[self._held_count - 1].fd != transport._fd)
         ):
             self._send_held()
-            if transport._is_lost or transport._queued_bytes:
+            # Protocols that were told to pause may have sent something to others, which is held now.
+            if self._held_count or transport._is_lost or transport._queued_bytes:
                 return NULL
         if not self._held_count:
             self._held_until_ns = now_ns + HELD_NS
@@ -440,16 +444,30 @@ cdef class Poller:
             held = &self._held[index]
             transport = self._transports[held.fd]
             if transport is not None and transport._generation == held.generation:
-                transport._send_held(self._held_buffer + held.start, held.size)
-                if transport._queued_bytes:
+                if transport._send_held(self._held_buffer + held.start, held.size):
                     if unsent is None:
                         unsent = []
                     unsent.append(transport)
         if unsent is not None:
             for transport in unsent:
                 transport._watch()
-                transport._pause_if_full()
+            for transport in unsent:
+                transport._end_held()
         return 0
+
+
+_pollers = WeakSet()
+
+
+def _send_before_fork():
+    """Send what is held: a child that ends by an exception would send it again."""
+    cdef Poller poller
+    for each in list(_pollers):
+        poller = each
+        poller._send_held()
+
+
+os.register_at_fork(before=_send_before_fork)
 
 
 @cython.final
@@ -473,6 +491,7 @@ cdef class Transport:
     cdef uint32_t _generation
     cdef uint32_t _watched  # the events that epoll waits for
     cdef int _fd
+    cdef int _held_errno  # of the send that failed
     cdef bint _is_owned  # the descriptor, by the socket object
     cdef bint _is_watched  # it is in the epoll instance
     cdef bint _is_paused  # pause_reading()
@@ -705,10 +724,10 @@ cdef class Transport:
             parts.append(after)
         if not parts:
             return
-        if self._held_bytes:
+        while self._held_bytes:
             self._poller._send_held()
-            if self._is_lost:
-                return
+        if self._is_lost:
+            return
         self._queued_bytes += PyBytes_GET_SIZE(before) + count + PyBytes_GET_SIZE(after)
         if self._queue is None:
             self._queue = parts
@@ -739,19 +758,29 @@ cdef class Transport:
         cdef char *place = NULL
         if size <= JOIN_BYTES and not self._queued_bytes:
             place = self._poller._hold(self, size)
-        if place is NULL and self._held_bytes:
+        while place is NULL and self._held_bytes:
             self._poller._send_held()
         return place
 
-    cdef int _send_held(self, const char *data, Py_ssize_t size) except -1:
-        """Send what was held; what the kernel does not take is queued."""
-        cdef Py_ssize_t sent
+    cdef bint _send_held(self, const char *data, Py_ssize_t size) except -1:
+        """Send what was held; what the kernel does not take is queued. Tell whether something is left to be done."""
+        cdef ssize_t sent = send(self._fd, data, size, MSG_NOSIGNAL)
         self._held_bytes = 0
-        sent = self._send(data, size)
-        if self._is_lost:
-            return 0
+        if sent < 0:
+            sent = 0
+            if errno != EAGAIN and errno != EINTR:
+                self._held_errno = errno
+                return True
         if sent < size:
-            return self._enqueue(PyBytes_FromStringAndSize(data + sent, size - sent), 0)
+            self._enqueue(PyBytes_FromStringAndSize(data + sent, size - sent), 0)
+        return sent < size or self._is_closing or self._is_shut
+
+    cdef int _end_held(self) except -1:
+        """Do what follows when what was held is sent: this is where Python code may run."""
+        if self._held_errno:
+            return self._lose(_os_error(self._held_errno))
+        if self._queued_bytes or self._held_bytes or self._is_lost:
+            return self._pause_if_full()
         return self._end_sending()
 
     cdef int _end_sending(self) except -1:
@@ -782,7 +811,7 @@ cdef class Transport:
         self._resume_if_low()
         if self._is_lost:
             return 0
-        if not self._queued_bytes:
+        if not self._queued_bytes and not self._held_bytes:
             self._end_sending()
         return self._watch()
 
@@ -933,7 +962,7 @@ cdef class Transport:
 
     cdef int _lose(self, object error) except -1:
         """Stop all events, and have the protocol told in a turn of its own, once."""
-        if self._held_bytes:
+        while self._held_bytes:
             self._poller._send_held()
         if self._is_lost:
             return 0

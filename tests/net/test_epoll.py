@@ -380,6 +380,71 @@ async def test_what_was_held_and_is_not_taken_is_queued_and_pauses(listening: so
         await until(lambda: "resume" in told.calls)
 
 
+@pytest.mark.parametrize("end", ["close", "write_eof"])
+async def test_what_is_written_when_writing_may_go_on_leaves_before_the_end(end: str, listening: socket.socket) -> None:
+    class Ends(Told):
+        def resume_writing(self) -> None:
+            super().resume_writing()
+            self.transport.write(b"last")
+            getattr(self.transport, end)()
+
+    async with serving(Ends, listening) as site:
+        client, told = await site.accept()
+        told.transport.set_write_buffer_limits(high=0)
+        told.transport.write(bytes(10_000_000))
+        assert (await client.receive_all())[10_000_000:] == b"last"
+        assert told.error is None
+
+
+async def test_others_can_be_written_to_when_one_has_to_pause(listening: socket.socket) -> None:
+    send_buffer(listening, 5000)
+    names = [b"a", b"b", b"c", b"d"]
+    sent = [bytearray() for _ in names]
+
+    class Passes(Acts):
+        def pause_writing(self) -> None:
+            super().pause_writing()
+            for index in range(len(names)):
+                put(index, 100)
+
+    def put(index: int, size: int) -> None:
+        site.protocols[index].transport.write(names[index] * size)
+        sent[index] += names[index] * size
+
+    def act(told: Told) -> None:
+        if "pause" not in site.protocols[1].calls:
+            for _ in range(4):
+                put(2, 10)
+                put(1, 4000)
+
+    async with serving(lambda: Passes(act), listening) as site:
+        clients = [(await site.accept())[0] for _ in names]
+        for told in site.protocols:
+            told.transport.set_write_buffer_limits(high=0)
+        while "pause" not in site.protocols[1].calls:
+            clients[0].sock.send(b"x")
+            await asyncio.sleep(0)
+        for told in site.protocols:
+            told.transport.close()
+        assert [await client.receive_all() for client in clients] == sent
+
+
+async def test_what_is_held_leaves_before_a_fork() -> None:
+    # A child that ends by an exception would send it again.
+    seen = []
+
+    def fork(told: Acts) -> None:
+        child = os.fork()
+        if not child:
+            os._exit(0)
+        os.waitpid(child, 0)
+        seen.append(has_received(clients[0]))
+
+    async with one_turn(writes(b"first"), fork) as (_, clients):
+        assert await clients[0].receive(5) == b"first"
+        assert seen == [True]
+
+
 async def test_a_client_that_is_gone_when_what_was_held_is_sent() -> None:
     def reset(told: Acts) -> None:
         clients[0].reset()
