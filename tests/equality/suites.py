@@ -27,7 +27,8 @@ from tests.equality.versions import Suite, suites
 PROJECT = Path(__file__).parents[2]
 PLUGIN = Path(__file__).with_name("wrapping")
 CACHE = PROJECT / "build" / "equality"
-ACCELERATOR = "fastserve:accelerate"
+ACCELERATORS = ("fastserve:accelerate", "equality_accelerators:served")
+"""For any server, and as fastserve itself calls an application."""
 ROUTING, ENDPOINT = "routing", "endpoint"
 MOST_AGAIN = 20
 """Tests that end differently are run once more, without others beside them, unless they are more than this: on a busy
@@ -159,9 +160,9 @@ def spared(plain: Run, accelerated: Run, what: str) -> float:
     return 1 - accelerated.requests[what] / plain.requests[what] if plain.requests[what] else 0.0
 
 
-def describe(suite: Suite, plain: Run, accelerated: Run) -> Iterable[str]:
+def describe(suite: Suite, accelerator: str, plain: Run, accelerated: Run) -> Iterable[str]:
     """Yield the lines of the report on one suite."""
-    yield f"{suite.name} on Python {sys.version_info.major}.{sys.version_info.minor}"
+    yield f"{suite.name} on Python {sys.version_info.major}.{sys.version_info.minor}, {accelerator}"
     yield f"  plain        {plain.total()}"
     yield f"  accelerated  {accelerated.total()}"
     count = accelerated.requests
@@ -179,17 +180,23 @@ def describe(suite: Suite, plain: Run, accelerated: Run) -> Iterable[str]:
 
 
 def prove(suite: Suite, arguments: argparse.Namespace) -> bool:
-    """Run one suite both ways, print the report, and tell whether it proves equality."""
+    """Run one suite plain and with each accelerator, print the reports, and tell whether they prove equality."""
     environment = Environment(suite, arguments.cache)
     environment.make()
     plain = environment.run("", arguments.tests, arguments.processes)
-    accelerated = environment.run(arguments.accelerator, arguments.tests, arguments.processes)
+    accelerators = arguments.accelerator or ACCELERATORS
+    proved = [_prove(suite, environment, accelerator, plain, arguments) for accelerator in accelerators]
+    return all(proved)
+
+
+def _prove(suite: Suite, environment: Environment, accelerator: str, plain: Run, arguments: argparse.Namespace) -> bool:
+    accelerated = environment.run(accelerator, arguments.tests, arguments.processes)
     again = [each.test for each in differences(plain, accelerated)]
     if 0 < len(again) <= MOST_AGAIN:
         print(f"{suite.name}: again, one after the other: {', '.join(again)}", flush=True)
         plain = plain.replaced(environment.run("", again, 0))
-        accelerated = accelerated.replaced(environment.run(arguments.accelerator, again, 0))
-    print("\n".join(describe(suite, plain, accelerated)), flush=True)
+        accelerated = accelerated.replaced(environment.run(accelerator, again, 0))
+    print("\n".join(describe(suite, accelerator, plain, accelerated)), flush=True)
     if CAN_WATCH and spared(plain, accelerated, ENDPOINT) < arguments.least:
         print("  too few requests were accelerated: this proves nothing", flush=True)
         return False
@@ -203,7 +210,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--version", help="only this version")
     parser.add_argument("--cache", type=Path, default=CACHE, help="where environments are kept (%(default)s)")
     parser.add_argument("--processes", type=int, default=2, help="how many run a suite at once (%(default)s)")
-    parser.add_argument("--accelerator", default=ACCELERATOR, help="module:function (%(default)s)")
+    parser.add_argument(
+        "--accelerator",
+        action="append",
+        help=f"module:function, may be given again (default: {', '.join(ACCELERATORS)})",
+    )
     parser.add_argument(
         "--least", type=float, default=0.05, help="share of endpoints that must run accelerated (%(default)s)"
     )

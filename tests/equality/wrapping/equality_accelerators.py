@@ -1,10 +1,16 @@
-"""Accelerators that accelerate nothing: with them the harness must find no difference, or must find one."""
+"""Other accelerators than `fastserve.accelerate`: as the server itself calls it, and ones that accelerate nothing.
+
+With the latter the harness must find no difference, or must find one.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
 from starlette.applications import Starlette
+
+import fastserve
+from fastserve.accel import entrance
 
 
 class Forwarding:
@@ -24,6 +30,20 @@ class Forwarding:
 def forwarding(app: Any) -> Any:
     """Return the app behind a wrapper that changes nothing, if it is Starlette's or FastAPI's."""
     return Forwarding(app) if isinstance(app, Starlette) else app
+
+
+class Served(Forwarding):
+    """An accelerated application, called as by fastserve itself: nobody looks into the scope afterwards."""
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Run the app, as ASGI has it."""
+        await entrance(self._app)(scope, receive, send)
+
+
+def served(app: Any) -> Any:
+    """Return the app accelerated, and as fastserve itself calls it."""
+    accelerated = fastserve.accelerate(app)
+    return app if accelerated is app else Served(accelerated)
 
 
 class CreatedIsOk(Forwarding):
