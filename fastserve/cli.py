@@ -225,8 +225,9 @@ class _Value(click.ParamType):  # type: ignore[type-arg]
             converted = convert(self._declared, value)
         except ValueError as error:
             self.fail(str(error), param, ctx)
-        if ctx is not None and value in STANDS_FOR.get(option_name(self._declared.option), {}):
-            flag, reason = self._declared.option.flag, STANDS_FOR_BECAUSE[option_name(self._declared.option)]
+        name = option_name(self._declared.option)
+        if ctx is not None and isinstance(value, str) and value in STANDS_FOR.get(name, {}):
+            flag, reason = self._declared.option.flag, STANDS_FOR_BECAUSE[name]
             note = f"{flag} {value} stands for {flag} {converted}: {reason}"
             ctx.meta.setdefault(_NOTES, []).append(note)
         return converted

@@ -114,7 +114,7 @@ class Config:
             return
         if keyword in _FULFILLED:
             return
-        name = _MEANT.get(keyword, keyword)
+        name = name_meant(keyword)
         if name not in self._names:
             close = difflib.get_close_matches(keyword, [*self._names, *_MEANT, "log_config"], 1)
             hint = f"; did you mean {close[0]!r}?" if close else ""
@@ -272,6 +272,11 @@ class Config:
         return sock
 
 
+def name_meant(keyword: str) -> str:
+    """Return the name here of an option, for a keyword of uvicorn."""
+    return _MEANT.get(keyword, keyword)
+
+
 def as_option(keyword: str, value: Any) -> tuple[str, Any] | None:
     """Return an option and its value, by its name here, for a keyword of uvicorn; None for what is so in any case.
 
@@ -282,7 +287,7 @@ def as_option(keyword: str, value: Any) -> tuple[str, Any] | None:
         return None
     if keyword in KEYWORDS:
         raise SettingsError(f"{keyword}: {KEYWORDS[keyword]}")
-    name = _MEANT.get(keyword, keyword)
+    name = name_meant(keyword)
     if name not in _DECLARED:
         raise SettingsError(f"unknown option {keyword!r}")
     return name, value_of(_DECLARED[name], _as_text(name, value))

@@ -60,6 +60,10 @@ def test_without_options_it_is_what_the_command_has() -> None:
         ({"reload": "yes", "access_log": "0", "factory": 1}, {"reload": True, "access_log": False, "factory": True}),
         ({"reload": "", "use_colors": "False"}, {"reload": False, "use_colors": False}),
         ({"ssl_version": ssl.PROTOCOL_TLS_SERVER, "log_level": "Info"}, {"log_level": "info"}),
+        (
+            {"ssl_keyfile_password": b"secret", "ssl_certfile": "a"},
+            {"ssl_keyfile_password": b"secret", "ssl_certfile": "a"},
+        ),
         ({"root_path": Path("/api"), "ssl_keyfile_password": 7}, {"root_path": "/api", "ssl_keyfile_password": "7"}),
     ],
 )
