@@ -6,10 +6,12 @@ import asyncio
 import contextlib
 import faulthandler
 import logging
+import math
 import os
 import signal
 import socket
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import orjson
@@ -21,6 +23,8 @@ _log = logging.getLogger("fastserve")
 
 # When the parent has ended: how long running requests have.
 _ORPHAN_S = 1.0
+# Who runs the server may send it a signal twice: timeout(1) does, to its child and then to the group.
+_SAME_S = 0.5
 _BLOCKED_ORPHAN_S = 3.0
 
 
@@ -49,12 +53,14 @@ class Owner(Protocol):
 
 
 class Person:
-    """Someone at a terminal, or an init system: there is no parent process."""
+    """Someone at a terminal, or an init system: there is no parent process. clock: in seconds."""
 
     signals: tuple[signal.Signals, ...] = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
 
-    def __init__(self, urls: Sequence[str]) -> None:
+    def __init__(self, urls: Sequence[str], clock: Callable[[], float] = time.monotonic) -> None:
         self._urls = urls
+        self._clock = clock
+        self._told = (False, -math.inf)  # whether to stop gently, and when
         self._has_terminal = _has_terminal()
 
     def worker_is_ready(self) -> None:
@@ -73,10 +79,18 @@ class Person:
         return True
 
     def tell(self, number: int, server: Server) -> None:
-        """Stop, more urgently with each signal. SIGHUP has no workers to replace here, and a terminal may be gone."""
+        """Stop, more urgently with each signal. SIGHUP has no workers to replace here, and a terminal may be gone.
+
+        What comes within half a second is the same signal.
+        """
         if self.has_renewed(number, server):
             return
-        if number in (signal.SIGTERM, signal.SIGHUP):
+        is_gentle, now = number in (signal.SIGTERM, signal.SIGHUP), self._clock()
+        # No call in between: the next signal may be handled in the middle of this.
+        if is_gentle is self._told[0] and now - self._told[1] < _SAME_S:
+            return
+        self._told = (is_gentle, now)
+        if is_gentle:
             server.stop()
         else:
             server.stop_quickly()

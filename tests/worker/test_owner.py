@@ -98,11 +98,34 @@ def test_a_person_hears_nothing_of_a_worn_worker(caplog: pytest.LogCaptureFixtur
 def test_a_person_stops_the_server_more_urgently_with_each_signal(
     numbers: list[signal.Signals], stops: list[str]
 ) -> None:
-    server, person = PlayedServer(), Person([])
+    seconds = iter(range(100))
+    server, person = PlayedServer(), Person([], clock=lambda: float(next(seconds)))
     for number in numbers:
         assert number in person.signals
         person.tell(number, server.typed)
     assert server.stops == stops
+
+
+@pytest.mark.parametrize(
+    ("numbers", "stops"),
+    [
+        ([signal.SIGTERM, signal.SIGTERM], ["stop"]),
+        ([signal.SIGTERM, signal.SIGHUP], ["stop"]),
+        ([signal.SIGINT, signal.SIGINT], ["quickly"]),
+        ([signal.SIGTERM, signal.SIGINT], ["stop", "quickly"]),
+    ],
+    ids=lambda value: " ".join(getattr(each, "name", "") for each in value),
+)
+def test_the_same_twice_within_half_a_second_is_one_signal(numbers: list[signal.Signals], stops: list[str]) -> None:
+    now = [100.0]
+    server, person = PlayedServer(), Person([], clock=lambda: now[0])
+    for number in numbers:
+        person.tell(number, server.typed)
+        now[0] += 0.499
+    assert server.stops == stops
+    now[0] = 100.999
+    person.tell(numbers[0], server.typed)
+    assert server.stops == [*stops, stops[0]]
 
 
 @pytest.mark.parametrize(
