@@ -148,7 +148,7 @@ def _place(param: _Option, ctx: click.Context) -> str:
     name = param.name or ""
     source = ctx.get_parameter_source(name)
     if source is ParameterSource.ENVIRONMENT:
-        return f"{find_variable(name, os.environ)}"
+        return find_variable(name, os.environ) or param.opts[0]
     return f"{ctx.meta[_FILE]}: {param.opts[0]}" if source is ParameterSource.DEFAULT_MAP else param.opts[0]
 
 

@@ -158,6 +158,8 @@ class Config:
         values = {"app": self.app if isinstance(self.app, str) else None}
         for name in self._names:
             value = _as_text(name, getattr(self, PLURALS.get(name, name)))
+            if name == "log_level" and isinstance(value, int):
+                value = None  # The loggers get it as it is.
             if value is not None:
                 values[name] = value_of(_DECLARED[name], value)
             elif name == "app_dir":
@@ -294,8 +296,8 @@ def as_option(keyword: str, value: Any) -> tuple[str, Any] | None:
 
 
 def _as_text(name: str, value: Any) -> Any:
-    """Return a value that can be converted, None for a level of logging that is a number without a name."""
-    return _LEVELS.get(value) if name == "log_level" and isinstance(value, int) else value
+    """Return a value that can be converted: the name of a level of logging, if it has one."""
+    return _LEVELS.get(value, value) if name == "log_level" and isinstance(value, int) else value
 
 
 def _seconds(keyword: str, value: Any) -> float:

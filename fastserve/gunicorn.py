@@ -301,7 +301,7 @@ class ArbiterAsOwner:
             worker.log.info("Autorestarting worker after current request.")
             self._server.stop()
 
-    def heeds(self, number: int) -> bool:
+    def hear(self, number: int) -> bool:
         """See Owner."""
         return True
 

@@ -25,6 +25,8 @@ _log = logging.getLogger("fastserve")
 _ORPHAN_S = 1.0
 # Who runs the server may send it a signal twice: timeout(1) does, to its child and then to the group.
 _SAME_S = 0.5
+# How long a worker remembers that it was told to stop, and not by the parent: later, that is the first time again.
+_ASKED_S = 60.0
 _BLOCKED_ORPHAN_S = 3.0
 
 
@@ -42,7 +44,7 @@ class Owner(Protocol):
     def worker_is_worn(self, reason: str) -> None:
         """Take note that the worker should be replaced."""
 
-    def heeds(self, number: int) -> bool:
+    def hear(self, number: int) -> bool:
         """Take note of a signal, and tell whether it is to have an effect, also before there is a server."""
 
     def tell(self, number: int, server: Server) -> None:
@@ -74,7 +76,7 @@ class Person:
     def worker_is_worn(self, reason: str) -> None:
         """Do nothing: limits that wear a worker out need a parent process, and then there is one."""
 
-    def heeds(self, number: int) -> bool:
+    def hear(self, number: int) -> bool:
         """See Owner."""
         return True
 
@@ -109,16 +111,19 @@ class Person:
 class Parent:
     """The parent process, at the other end of a socket. It gets lines of JSON: an event and a text.
 
-    pid: its process id. record: where it says that it has told the worker to stop.
+    pid: its process id. record: where it says that it has told the worker to stop. clock: in seconds.
     """
 
     signals: tuple[signal.Signals, ...] = (signal.SIGTERM, signal.SIGQUIT)
 
-    def __init__(self, channel: socket.socket, pid: int, record: Record) -> None:
+    def __init__(
+        self, channel: socket.socket, pid: int, record: Record, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._channel = channel
         self._pid = pid
         self._record = record
-        self._has_asked = False
+        self._clock = clock
+        self._asked_at = -math.inf
 
     def worker_is_ready(self) -> None:
         """See Owner."""
@@ -136,15 +141,20 @@ class Parent:
         with contextlib.suppress(OSError):
             self._channel.sendall(orjson.dumps((event, text)) + b"\n")
 
-    def heeds(self, number: int) -> bool:
+    def hear(self, number: int) -> bool:
         """Leave it to the parent when to stop: the first SIGTERM of someone else may be for all processes.
 
         The parent is told of it, and replaces this worker unless it has got the signal too.
         """
         if number != signal.SIGTERM or self._record.is_told or os.getppid() != self._pid:
             return True
-        self._say("leaving" if self._has_asked else "asked", "")
-        counts, self._has_asked = self._has_asked, True
+        now = self._clock()
+        since_s = now - self._asked_at
+        if since_s < _SAME_S:
+            return False
+        self._asked_at = now
+        counts = since_s < _ASKED_S
+        self._say("leaving" if counts else "asked", "")
         return counts
 
     def tell(self, number: int, server: Server) -> None:

@@ -87,7 +87,7 @@ class Signals:
             reopen_log_files()
 
     def _take(self, number: int, frame: FrameType | None) -> None:
-        if self._owner.heeds(number):
+        if self._owner.hear(number):
             self._act_on(number)
 
     def _act_on(self, number: int) -> None:
