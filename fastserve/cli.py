@@ -148,7 +148,7 @@ def _place(param: _Option, ctx: click.Context) -> str:
     name = param.name or ""
     source = ctx.get_parameter_source(name)
     if source is ParameterSource.ENVIRONMENT:
-        return f"{find_variable(name, os.environ)}"
+        return find_variable(name, os.environ) or param.opts[0]
     return f"{ctx.meta[_FILE]}: {param.opts[0]}" if source is ParameterSource.DEFAULT_MAP else param.opts[0]
 
 
@@ -225,8 +225,9 @@ class _Value(click.ParamType):  # type: ignore[type-arg]
             converted = convert(self._declared, value)
         except ValueError as error:
             self.fail(str(error), param, ctx)
-        if ctx is not None and value in STANDS_FOR.get(option_name(self._declared.option), {}):
-            flag, reason = self._declared.option.flag, STANDS_FOR_BECAUSE[option_name(self._declared.option)]
+        name = option_name(self._declared.option)
+        if ctx is not None and isinstance(value, str) and value in STANDS_FOR.get(name, {}):
+            flag, reason = self._declared.option.flag, STANDS_FOR_BECAUSE[name]
             note = f"{flag} {value} stands for {flag} {converted}: {reason}"
             ctx.meta.setdefault(_NOTES, []).append(note)
         return converted

@@ -114,7 +114,7 @@ class Config:
             return
         if keyword in _FULFILLED:
             return
-        name = _MEANT.get(keyword, keyword)
+        name = name_meant(keyword)
         if name not in self._names:
             close = difflib.get_close_matches(keyword, [*self._names, *_MEANT, "log_config"], 1)
             hint = f"; did you mean {close[0]!r}?" if close else ""
@@ -158,6 +158,8 @@ class Config:
         values = {"app": self.app if isinstance(self.app, str) else None}
         for name in self._names:
             value = _as_text(name, getattr(self, PLURALS.get(name, name)))
+            if name == "log_level" and isinstance(value, int):
+                value = None  # The loggers get it as it is.
             if value is not None:
                 values[name] = value_of(_DECLARED[name], value)
             elif name == "app_dir":
@@ -272,6 +274,11 @@ class Config:
         return sock
 
 
+def name_meant(keyword: str) -> str:
+    """Return the name here of an option, for a keyword of uvicorn."""
+    return _MEANT.get(keyword, keyword)
+
+
 def as_option(keyword: str, value: Any) -> tuple[str, Any] | None:
     """Return an option and its value, by its name here, for a keyword of uvicorn; None for what is so in any case.
 
@@ -282,15 +289,15 @@ def as_option(keyword: str, value: Any) -> tuple[str, Any] | None:
         return None
     if keyword in KEYWORDS:
         raise SettingsError(f"{keyword}: {KEYWORDS[keyword]}")
-    name = _MEANT.get(keyword, keyword)
+    name = name_meant(keyword)
     if name not in _DECLARED:
         raise SettingsError(f"unknown option {keyword!r}")
     return name, value_of(_DECLARED[name], _as_text(name, value))
 
 
 def _as_text(name: str, value: Any) -> Any:
-    """Return a value that can be converted, None for a level of logging that is a number without a name."""
-    return _LEVELS.get(value) if name == "log_level" and isinstance(value, int) else value
+    """Return a value that can be converted: the name of a level of logging, if it has one."""
+    return _LEVELS.get(value, value) if name == "log_level" and isinstance(value, int) else value
 
 
 def _seconds(keyword: str, value: Any) -> float:

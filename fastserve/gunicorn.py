@@ -27,7 +27,7 @@ from gunicorn.workers.base import Worker
 
 from fastserve.asgi.answered import Answered
 from fastserve.asgi.types import ASGIApp, Receive, Scope, Send
-from fastserve.config import as_option
+from fastserve.config import as_option, name_meant
 from fastserve.errors import CertificateError, SettingsError
 from fastserve.logs import phrase
 from fastserve.net.certificates import Certificates, Context, open_certificates
@@ -181,10 +181,11 @@ def worker_settings(cfg: Any, options: Mapping[str, Any]) -> Settings:
     Raises:
         SettingsError: there is no such thing.
     """
-    given = dict(filter(None, (as_option(name, value) for name, value in options.items() if value is not None)))
-    for name in given:
+    options = {keyword: value for keyword, value in options.items() if value is not None}
+    for name in map(name_meant, options):
         if name in _DECIDED_BY_GUNICORN:
             raise SettingsError(f"CONFIG_KWARGS: {name!r} cannot be given here: {_DECIDED_BY_GUNICORN[name]}")
+    given = dict(filter(None, (as_option(keyword, value) for keyword, value in options.items())))
     values = {**_mapped(cfg), **given, "access_log": False}
     # What the whole stop may take is the arbiter's to say, and it counts from SIGTERM.
     budget_s = cfg.graceful_timeout - float(values.get("drain_delay", 0))
@@ -300,7 +301,7 @@ class ArbiterAsOwner:
             worker.log.info("Autorestarting worker after current request.")
             self._server.stop()
 
-    def heeds(self, number: int) -> bool:
+    def hear(self, number: int) -> bool:
         """See Owner."""
         return True
 

@@ -200,7 +200,7 @@ class Server:
         finally:
             close_loop(loop)
 
-    def serve(self, sockets: list[socket.socket] | None = None) -> Coroutine[Any, Any, None]:
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
         """Serve until told to stop, in the running event loop. Cancelling this stops quickly.
 
         sockets: to accept connections on, instead of the addresses of the configuration; they are closed in the end.
@@ -209,10 +209,7 @@ class Server:
             NestedServer: an application that is being loaded calls this.
             SystemExit: the server cannot start, which is logged.
         """
-        refuse_nested()  # Before `asyncio.run` says that there is an event loop already.
-        return self._serve_with_signals(sockets)
-
-    async def _serve_with_signals(self, sockets: list[socket.socket] | None) -> None:
+        refuse_nested()
         with self.capture_signals():
             await self._serve_or_exit(sockets)
 
@@ -240,7 +237,7 @@ class Server:
             stack.enter_context(placed(settings.processes))
             await self._serve(sockets)
 
-    async def _serve(self, sockets: list[socket.socket] | None) -> None:
+    async def _serve(self, sockets: list[socket.socket] | None = None) -> None:
         self._loop = asyncio.get_running_loop()
         if not self.config.loaded:
             self.config.loaded_app = self.config.load_app()
@@ -343,7 +340,7 @@ class Server:
         self._loop = None
 
 
-def serve(app: ASGIApp | Callable[..., Any] | str, **options: Any) -> Coroutine[Any, Any, None]:
+async def serve(app: ASGIApp | Callable[..., Any] | str, **options: Any) -> None:
     """Serve an application in the running event loop until SIGINT, SIGTERM or a cancellation. See Config.
 
     Raises:
@@ -351,10 +348,6 @@ def serve(app: ASGIApp | Callable[..., Any] | str, **options: Any) -> Coroutine[
         SystemExit: the server cannot start, which is logged.
     """
     refuse_nested()
-    return _serve(app, options)
-
-
-async def _serve(app: ASGIApp | Callable[..., Any] | str, options: dict[str, Any]) -> None:
     await Server(Config(app, **options)).serve()
 
 

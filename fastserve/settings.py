@@ -23,6 +23,7 @@ class Option:
 
     flag: on the command line. off: the flag that says no, for a switch. unit: of its value. minimum: the least value.
     choices: the only values. metavar: how help names the value; a bool that has one is no switch, but takes a value.
+    is_list: its text may hold several values, between commas. is_secret: its value is never shown.
     """
 
     flag: str
@@ -32,11 +33,14 @@ class Option:
     minimum: float | None = None
     choices: tuple[str, ...] = ()
     metavar: str | None = None
+    is_list: bool = False
+    is_secret: bool = False
 
 
 def option(default: Any, flag: str, help: str, **more: Any) -> Any:
     """Declare a field of a group as an option; `more` are further fields of Option."""
-    return field(default=default, metadata={"option": Option(flag, help, **more)})
+    declared = Option(flag, help, **more)
+    return field(default=default, repr=not declared.is_secret, metadata={"option": declared})
 
 
 class Group:
@@ -340,6 +344,7 @@ class ProxySettings(Group):
         "The proxies that are trusted: a list of addresses and networks such as 10.0.0.0/8, 'unix' for Unix sockets, or"
         " '*' for everyone, which is right only where nobody but the proxy can connect.",
         metavar="LIST",
+        is_list=True,
     )
     fields: str = option(
         "for,proto",
@@ -347,6 +352,7 @@ class ProxySettings(Group):
         "The fields that the proxy sets itself, whatever the client has sent: a list of for, proto, host, port and"
         " prefix, which are X-Forwarded-For and so on, or forwarded (RFC 7239).",
         metavar="LIST",
+        is_list=True,
     )
     protocol: str = option(
         "off",
@@ -359,6 +365,7 @@ class ProxySettings(Group):
         "--proxy-allow-ips",
         "The proxies that send a PROXY header: a list as above. Other connections are served without one.",
         metavar="LIST",
+        is_list=True,
     )
 
     def __post_init__(self) -> None:
@@ -396,8 +403,8 @@ class TlsSettings(Group):
         "The key of the certificate. The default is the file of the certificate.",
         metavar="FILE",
     )
-    keyfile_password: str | None = option(
-        None, "--ssl-keyfile-password", "The password of the key, if it has one.", metavar="TEXT"
+    keyfile_password: str | bytes | None = option(
+        None, "--ssl-keyfile-password", "The password of the key, if it has one.", metavar="TEXT", is_secret=True
     )
     sni_dir: str | None = option(
         None,

@@ -56,6 +56,8 @@ def convert(declared: Declaration, given: Any) -> Any:
             return _choice(declared.option.choices, STANDS_FOR.get(name, {}), name, given)
         return _conversion(declared)(given)
     except ValueError as error:
+        if declared.option.is_secret:
+            raise ValueError("what is given is not text") from None
         advice = f". In fastserve, {VALUES[name]}" if name in VALUES else ""
         raise ValueError(f"{error}{advice}") from None
 
@@ -82,7 +84,9 @@ def _conversion(declared: Declaration) -> Callable[[Any], Any]:
         return _field
     if declared.option.unit == "bytes":
         return _size
-    by_kind: dict[Any, Callable[[Any], Any]] = {bool: _switch, int: _whole_number, float: number}
+    if declared.option.is_list:
+        return _texts
+    by_kind: dict[Any, Callable[[Any], Any]] = {bool: _switch, int: _whole_number, float: number, bytes: _bytes_or_text}
     return next((by_kind[kind] for kind in declared.kinds if kind in by_kind), _text)
 
 
@@ -150,9 +154,15 @@ def _text(given: Any) -> str:
         return path
     if isinstance(given, int | float) and not isinstance(given, bool):
         return str(given)
-    if isinstance(given, list | tuple):
-        return ",".join(_text(each) for each in given)
     raise ValueError(f"{given!r} is not text")
+
+
+def _texts(given: Any) -> str:
+    return ",".join(map(_text, given)) if isinstance(given, list | tuple) else _text(given)
+
+
+def _bytes_or_text(given: Any) -> bytes | str:
+    return bytes(given) if isinstance(given, bytes | bytearray) else _text(given)
 
 
 def _choice(choices: tuple[str, ...], others: dict[str, str], name: str, given: Any) -> str:

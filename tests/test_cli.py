@@ -218,6 +218,23 @@ def test_every_option_can_be_given_everywhere(
     assert settings != Settings.from_options({"app": "main:app"})
 
 
+@pytest.mark.parametrize(
+    ("line", "name", "meant"),
+    [
+        ('forwarded-allow-ips = ["127.0.0.1", "10.0.0.0/8"]', "forwarded_allow_ips", "127.0.0.1,10.0.0.0/8"),
+        ('proxy-allow-ips = ["127.0.0.1"]', "proxy_allow_ips", "127.0.0.1"),
+        ('header = [["a", "b"], "c: d"]', "header", ("a: b", "c: d")),
+    ],
+    ids=lambda value: value if isinstance(value, str) and "=" in value else "",
+)
+def test_a_file_may_have_a_list_where_there_may_be_several(
+    line: str, name: str, meant: Any, serving: Serving, tmp_path: Path
+) -> None:
+    (tmp_path / "mine.toml").write_text(line)
+    settings = served(serving, "main:app", "--config", "mine.toml")
+    assert settings == Settings.from_options({"app": "main:app", name: meant})
+
+
 @EACH_OPTION
 def test_help_lists_every_option(
     group: type[Any], name: str, declared: Option, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
@@ -351,6 +368,10 @@ def test_a_bad_variable_is_named(
         ("port = [1, 2]", "pyproject.toml: --port: [1, 2] is not a whole number"),
         ("port = true", "pyproject.toml: --port: True is not a whole number"),
         ("host = true", "pyproject.toml: --host: True is not text"),
+        ('host = ["a", "b"]', "pyproject.toml: --host: ['a', 'b'] is not text"),
+        ('ws = ["auto"]', "pyproject.toml: --ws: ['auto'] is not one of "),
+        ("http = {}", "pyproject.toml: --http: {} is not one of "),
+        ('ssl-keyfile-password = ["secret"]', "pyproject.toml: --ssl-keyfile-password: what is given is not text"),
         ("app = true", "pyproject.toml: app: True is not text"),
         ('log-level = "x"', "pyproject.toml: --log-level: 'x' is not one of "),
         ('access-log = "x"', "pyproject.toml: --access-log: 'x' is not one of "),

@@ -13,7 +13,7 @@ import uvicorn.logging
 
 import fastserve
 from fastserve import Config
-from fastserve.config import LOGGING_CONFIG
+from fastserve.config import LOGGING_CONFIG, as_option
 from fastserve.errors import AppLoadError, SettingsError
 from fastserve.settings import Settings
 
@@ -60,6 +60,10 @@ def test_without_options_it_is_what_the_command_has() -> None:
         ({"reload": "yes", "access_log": "0", "factory": 1}, {"reload": True, "access_log": False, "factory": True}),
         ({"reload": "", "use_colors": "False"}, {"reload": False, "use_colors": False}),
         ({"ssl_version": ssl.PROTOCOL_TLS_SERVER, "log_level": "Info"}, {"log_level": "info"}),
+        (
+            {"ssl_keyfile_password": b"secret", "ssl_certfile": "a"},
+            {"ssl_keyfile_password": b"secret", "ssl_certfile": "a"},
+        ),
         ({"root_path": Path("/api"), "ssl_keyfile_password": 7}, {"root_path": "/api", "ssl_keyfile_password": "7"}),
     ],
 )
@@ -256,3 +260,9 @@ def test_the_package_gives_what_programs_use_and_nothing_else() -> None:
     assert {"config", "testing", "__version__"} <= set(dir(fastserve))
     with pytest.raises(AttributeError, match="no attribute 'absent'"):
         fastserve.absent  # noqa: B018
+
+
+def test_a_level_of_logging_without_a_name_is_named_by_its_number() -> None:
+    assert as_option("log_level", logging.INFO) == ("log_level", "info")
+    with pytest.raises(SettingsError, match=r"^--log-level: 15 is not one of "):
+        as_option("log_level", 15)

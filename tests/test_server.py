@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import http.client
+import inspect
 import logging
 import os
 import signal
@@ -15,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -130,6 +132,15 @@ def test_a_server_that_should_exit_while_the_application_starts_does() -> None:
 
 
 # In the loop of the program.
+
+
+async def test_serving_is_a_coroutine_function_that_can_be_mocked(loop_factory: object) -> None:
+    assert inspect.iscoroutinefunction(Server.serve)
+    assert inspect.iscoroutinefunction(fastserve.serve)
+    with mock.patch.object(Server, "serve") as replaced:
+        await Server(config(App())).serve()
+        await fastserve.serve(App(), log_config=None)
+    assert replaced.await_count == 2
 
 
 async def test_a_program_serves_in_its_own_loop_and_cancels(loop_factory: object) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from fastserve.errors import SettingsError
+from fastserve.settings import TlsSettings
 from fastserve.values import convert, declarations, number, value_of
 
 DECLARED = declarations()
@@ -28,6 +29,10 @@ TAKEN: list[tuple[str, object, object]] = [
     ("root_path", Path("/api"), "/api"),
     ("root_path", 7, "7"),
     ("forwarded_allow_ips", ["10.0.0.1", "::1"], "10.0.0.1,::1"),
+    ("proxy_allow_ips", ("unix", "::1"), "unix,::1"),
+    ("ssl_keyfile_password", "sesame", "sesame"),
+    ("ssl_keyfile_password", b"sesame", b"sesame"),
+    ("ssl_keyfile_password", bytearray(b"sesame"), b"sesame"),
     ("log_level", "INFO", "info"),
     ("http", "h11", "h11"),
     ("http", "zttp", "auto"),
@@ -58,6 +63,8 @@ REFUSED: list[tuple[str, Any, str]] = [
     ("reload", "maybe", "'maybe' is not one of true, t, yes, y, on, 1, false, f, no, n, off, 0"),
     ("reload", 1.0, "1.0 is not one of true, "),
     ("host", b"::1", "b'::1' is not text"),
+    ("host", ["::1", "::2"], "['::1', '::2'] is not text"),
+    ("ssl_keyfile_password", ["sesame"], "what is given is not text"),
     ("gc", "none", "'none' is not one of server, default"),
     ("gc", 1, "1 is not one of server, default"),
     ("loop", dict, "dict cannot be plugged in"),
@@ -71,6 +78,14 @@ def test_what_can_be_no_value_is_refused_with_the_flag(name: str, given: Any, re
     with pytest.raises(SettingsError) as raised:
         value_of(DECLARED[name], given)
     assert str(raised.value).startswith(f"{DECLARED[name].option.flag}: {reason}")
+
+
+@pytest.mark.parametrize("given", [{"a": "sesame"}, ["sesame"], ("sesame",), type("sesame", (), {})])
+def test_a_secret_is_never_shown(given: Any) -> None:
+    with pytest.raises(SettingsError) as raised:
+        value_of(DECLARED["ssl_keyfile_password"], given)
+    assert "sesame" not in str(raised.value)
+    assert "sesame" not in repr(TlsSettings(certfile="a", keyfile_password="sesame"))
 
 
 def test_where_there_may_be_several_one_is_converted_at_a_time() -> None:

@@ -206,14 +206,14 @@ def _read(path: str) -> str:
         raise CertificateError(f"cannot read {path}: {error.strerror}") from None
 
 
-def _load_pair(context: ssl.SSLContext, certfile: str, keyfile: str, password: str | None) -> None:
+def _load_pair(context: ssl.SSLContext, certfile: str, keyfile: str, password: str | bytes | None) -> None:
     if "PRIVATE KEY-----" not in _read(keyfile):
         raise CertificateError(f"{keyfile} has no key in PEM form")
     if os.stat(keyfile).st_mode & stat.S_IROTH:
         _log.warning("The key in %s can be read by every user of this machine.", keyfile)
     was_asked = False
 
-    def give_password() -> str:
+    def give_password() -> str | bytes:
         nonlocal was_asked
         was_asked = True
         return password or ""

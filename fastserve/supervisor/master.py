@@ -270,7 +270,7 @@ class Master:
                 self._fleet.asked_to_stop(process.pid, time.monotonic())
             case "leaving":
                 self._fleet.leaving(process.pid, time.monotonic())
-            case _:
+            case "failed":
                 process.has_failed = True
                 self._tell_failure(text)
 

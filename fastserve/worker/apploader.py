@@ -23,6 +23,8 @@ from fastserve.worker.interfaces import adapt
 
 _log = logging.getLogger("fastserve")
 
+_GUARD = 'put that under: if __name__ == "__main__"'
+
 
 def load_app(settings: AppSettings) -> ASGIApp:
     """Return the application.
@@ -64,9 +66,7 @@ def refuse_nested() -> None:
         NestedServer: it is.
     """
     if _current.app is not None:
-        raise NestedServer(
-            f'"{_current.app}" starts a server while it is loaded; put that under: if __name__ == "__main__"'
-        )
+        raise NestedServer(f'"{_current.app}" starts a server while it is loaded; {_GUARD}')
 
 
 def check_app(app: Any, name: str, *, factory: bool, interface: str = "auto") -> ASGIApp:
@@ -165,7 +165,14 @@ def import_module(name: str) -> ModuleType:
     except NestedServer:
         raise
     except (Exception, SystemExit) as error:
-        raise AppLoadError(f'"{name}" cannot be imported', _own_trace(error)) from None
+        raise AppLoadError(_why_not_imported(name, error), _own_trace(error)) from None
+
+
+def _why_not_imported(name: str, error: BaseException) -> str:
+    # That of `asyncio.run` and others like it, when the server runs in an event loop that the program has.
+    if isinstance(error, RuntimeError) and str(error).endswith("cannot be called from a running event loop"):
+        return f'"{name}" runs an event loop while it is loaded; {_GUARD}'
+    return f'"{name}" cannot be imported'
 
 
 def _make(factory: Any, name: str) -> Any:

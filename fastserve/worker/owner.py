@@ -6,10 +6,12 @@ import asyncio
 import contextlib
 import faulthandler
 import logging
+import math
 import os
 import signal
 import socket
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import orjson
@@ -21,6 +23,10 @@ _log = logging.getLogger("fastserve")
 
 # When the parent has ended: how long running requests have.
 _ORPHAN_S = 1.0
+# Who runs the server may send it a signal twice: timeout(1) does, to its child and then to the group.
+_SAME_S = 0.5
+# How long a worker remembers that it was told to stop, and not by the parent: later, that is the first time again.
+_ASKED_S = 60.0
 _BLOCKED_ORPHAN_S = 3.0
 
 
@@ -38,7 +44,7 @@ class Owner(Protocol):
     def worker_is_worn(self, reason: str) -> None:
         """Take note that the worker should be replaced."""
 
-    def heeds(self, number: int) -> bool:
+    def hear(self, number: int) -> bool:
         """Take note of a signal, and tell whether it is to have an effect, also before there is a server."""
 
     def tell(self, number: int, server: Server) -> None:
@@ -49,12 +55,14 @@ class Owner(Protocol):
 
 
 class Person:
-    """Someone at a terminal, or an init system: there is no parent process."""
+    """Someone at a terminal, or an init system: there is no parent process. clock: in seconds."""
 
     signals: tuple[signal.Signals, ...] = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
 
-    def __init__(self, urls: Sequence[str]) -> None:
+    def __init__(self, urls: Sequence[str], clock: Callable[[], float] = time.monotonic) -> None:
         self._urls = urls
+        self._clock = clock
+        self._told = (False, -math.inf)  # whether to stop gently, and when
         self._has_terminal = _has_terminal()
 
     def worker_is_ready(self) -> None:
@@ -68,15 +76,23 @@ class Person:
     def worker_is_worn(self, reason: str) -> None:
         """Do nothing: limits that wear a worker out need a parent process, and then there is one."""
 
-    def heeds(self, number: int) -> bool:
+    def hear(self, number: int) -> bool:
         """See Owner."""
         return True
 
     def tell(self, number: int, server: Server) -> None:
-        """Stop, more urgently with each signal. SIGHUP has no workers to replace here, and a terminal may be gone."""
+        """Stop, more urgently with each signal. SIGHUP has no workers to replace here, and a terminal may be gone.
+
+        What comes within half a second is the same signal.
+        """
         if self.has_renewed(number, server):
             return
-        if number in (signal.SIGTERM, signal.SIGHUP):
+        is_gentle, now = number in (signal.SIGTERM, signal.SIGHUP), self._clock()
+        # No call in between: the next signal may be handled in the middle of this.
+        if is_gentle is self._told[0] and now - self._told[1] < _SAME_S:
+            return
+        self._told = (is_gentle, now)
+        if is_gentle:
             server.stop()
         else:
             server.stop_quickly()
@@ -95,16 +111,19 @@ class Person:
 class Parent:
     """The parent process, at the other end of a socket. It gets lines of JSON: an event and a text.
 
-    pid: its process id. record: where it says that it has told the worker to stop.
+    pid: its process id. record: where it says that it has told the worker to stop. clock: in seconds.
     """
 
     signals: tuple[signal.Signals, ...] = (signal.SIGTERM, signal.SIGQUIT)
 
-    def __init__(self, channel: socket.socket, pid: int, record: Record) -> None:
+    def __init__(
+        self, channel: socket.socket, pid: int, record: Record, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._channel = channel
         self._pid = pid
         self._record = record
-        self._has_asked = False
+        self._clock = clock
+        self._asked_at = -math.inf
 
     def worker_is_ready(self) -> None:
         """See Owner."""
@@ -122,15 +141,20 @@ class Parent:
         with contextlib.suppress(OSError):
             self._channel.sendall(orjson.dumps((event, text)) + b"\n")
 
-    def heeds(self, number: int) -> bool:
+    def hear(self, number: int) -> bool:
         """Leave it to the parent when to stop: the first SIGTERM of someone else may be for all processes.
 
         The parent is told of it, and replaces this worker unless it has got the signal too.
         """
         if number != signal.SIGTERM or self._record.is_told or os.getppid() != self._pid:
             return True
-        self._say("leaving" if self._has_asked else "asked", "")
-        counts, self._has_asked = self._has_asked, True
+        now = self._clock()
+        since_s = now - self._asked_at
+        if since_s < _SAME_S:
+            return False
+        self._asked_at = now
+        counts = since_s < _ASKED_S
+        self._say("leaving" if counts else "asked", "")
         return counts
 
     def tell(self, number: int, server: Server) -> None:

@@ -87,7 +87,7 @@ class Signals:
             reopen_log_files()
 
     def _take(self, number: int, frame: FrameType | None) -> None:
-        if self._owner.heeds(number):
+        if self._owner.hear(number):
             self._act_on(number)
 
     def _act_on(self, number: int) -> None:
@@ -96,8 +96,9 @@ class Signals:
             if self._is_loading:
                 raise _StopLoading
             return
+        was_forced = self._server.is_forced
         self._owner.tell(number, self._server)
-        if self._server.is_forced:
+        if self._server.is_forced and not was_forced:
             # The loop may be blocked for good. This watchdog needs neither the loop nor the interpreter's lock, and
             # shows what it was that did not end.
             faulthandler.dump_traceback_later(_FORCE_S, exit=True)

@@ -65,8 +65,9 @@ def test_the_key_may_be_in_the_file_of_the_certificate(tmp_path: Path) -> None:
     assert names(Certificates(TlsSettings(certfile=str(path))), "localhost") == ["localhost"]
 
 
-def test_a_key_with_a_password_is_read(tmp_path: Path) -> None:
-    settings = tls_settings(tmp_path, keyfile_password=PASSWORD)
+@pytest.mark.parametrize("password", [PASSWORD, PASSWORD.encode()], ids=["text", "bytes"])
+def test_a_key_with_a_password_is_read(password: str | bytes, tmp_path: Path) -> None:
+    settings = tls_settings(tmp_path, keyfile_password=password)
     write_encrypted(tmp_path / "server.key")
     assert "localhost" in names(Certificates(settings), None)
 

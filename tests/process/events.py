@@ -312,7 +312,7 @@ def stop_twice(arena: Arena) -> tuple[int, str]:
         client.get("/gate?slow")
         Gate(arena.folder, "slow").wait_reached()
         arena.server.send_signal(signal.SIGTERM)
-        arena.server.wait_log("Waiting for connections to close.")
+        arena.server.wait_past("Waiting for connections to close.")
         arena.server.send_signal(signal.SIGTERM)
         told_at = time.monotonic()
         arena.server.wait_exit()

@@ -37,6 +37,8 @@ WORKERS = pytest.mark.parametrize("workers", ["1", "2"], ids=["one process", "tw
 PACKAGE_ROOT = Path(fastserve.__file__).parents[1]
 # Generous: the machine may be busy. What a test says about speed, it says itself.
 _PATIENCE_S = 30.0
+# When the same signal comes so soon after the one before, it is the same one.
+_SAME_SIGNAL_S = 0.5
 
 
 def wait_until(what: Callable[[], T], *, within_s: float = _PATIENCE_S) -> T:
@@ -196,6 +198,12 @@ class RunningServer:
     def send_signal(self, number: int) -> None:
         """Send a signal to the process that was started."""
         self._process.send_signal(number)
+
+    def wait_past(self, text: str) -> None:
+        """Wait until it has logged this, and for so long that the same signal is not taken for the one before."""
+        self.wait_log(text)
+        seen_at = time.monotonic()
+        wait_until(lambda: time.monotonic() - seen_at > _SAME_SIGNAL_S)
 
     def send_signal_to_group(self, number: int) -> None:
         """Send a signal to every process, as a terminal does for Ctrl-C and systemd for a stop."""

@@ -254,6 +254,7 @@ def test_what_cannot_start_ends_gunicorn(gunicorn: Begin, folder: Path, app: str
 REFUSED = [
     pytest.param("", ("--certfile", "cert.pem"), "cert.pem has no certificate in PEM form", id="no certificate"),
     pytest.param("'http2': True", (), "HTTP/2 is not served", id="not here"),
+    pytest.param("'log_config': {}", (), "'log_config' cannot be given here: use logconfig", id="a log_config"),
     pytest.param("'workers': 2", (), "'workers' cannot be given here: use workers", id="gunicorn's to decide"),
     pytest.param("'no_such': 1", (), "unknown option 'no_such'", id="unknown option"),
     pytest.param("'lifespan': 'other'", (), "--lifespan: 'other' is not one of", id="bad value"),

@@ -93,8 +93,6 @@ UNGUARDED = {
     "run with an object": "fastserve.run(app, port=0) if __name__ != '__main__' else "
     "fastserve.run('unguarded:app', port=0)",
     "Server": "fastserve.Server(fastserve.Config('unguarded:app', port=0)).run()",
-    "serve": "asyncio.run(fastserve.serve('unguarded:app', port=0))",
-    "Server.serve": "asyncio.run(fastserve.Server(fastserve.Config('unguarded:app', port=0)).serve())",
 }
 
 
@@ -109,6 +107,53 @@ def test_a_module_that_starts_a_server_while_it_is_loaded_is_told_of_the_guard(
     assert server.log.count(f"ERROR:    Error loading ASGI app: {reason}\n") == 1
     assert "Traceback" not in server.log
     assert "Fastserve running on" not in server.log
+
+
+UNGUARDED_LOOPS = {
+    "serve": "fastserve.serve('unguarded:app', port=0)",
+    "Server.serve": "fastserve.Server(fastserve.Config('unguarded:app', port=0)).serve()",
+}
+
+
+@pytest.mark.parametrize("text", UNGUARDED_LOOPS.values(), ids=UNGUARDED_LOOPS.keys())
+@pytest.mark.parametrize(
+    ("runs", "what"),
+    [
+        (("unguarded.py",), '"unguarded" runs an event loop while it is loaded'),
+        (("-m", "fastserve", "unguarded:app", "--port", "0"), '"unguarded:app" starts a server while it is loaded'),
+    ],
+    ids=["as a program", "by the command"],
+)
+def test_a_module_that_serves_in_a_loop_while_it_is_loaded_is_told_of_the_guard(
+    start: Start, folder: Path, text: str, runs: tuple[str, ...], what: str
+) -> None:
+    (folder / "unguarded.py").write_text(f"import asyncio, fastserve\nfrom served import app\nasyncio.run({text})\n")
+    server = start(runs=runs)
+    assert server.wait_exit() == 3
+    guard = 'put that under: if __name__ == "__main__".'
+    assert server.log.count(f"ERROR:    Error loading ASGI app: {what}; {guard}\n") == 1
+
+
+def test_a_module_may_start_a_task_that_serves_while_it_is_loaded(start: Start, folder: Path) -> None:
+    (folder / "busy.py").write_text(
+        "import asyncio, fastserve\nfrom served import app\n"
+        "other = fastserve.Server(fastserve.Config(app, port=0))\n"
+        "task = asyncio.get_running_loop().create_task(other.serve())\n"
+    )
+    (folder / "program.py").write_text(
+        "import asyncio, sys, fastserve\n"
+        "async def main():\n"
+        "    server = fastserve.Server(fastserve.Config('busy:app', port=0))\n"
+        "    task = asyncio.create_task(server.serve())\n"
+        "    while not server.started or not sys.modules['busy'].other.started:\n"
+        "        await asyncio.sleep(0.01)\n"
+        "    server.should_exit = sys.modules['busy'].other.should_exit = True\n"
+        "    await asyncio.gather(task, sys.modules['busy'].task)\n"
+        "asyncio.run(main())\n"
+    )
+    server = start(runs=("program.py",))
+    assert server.wait_exit() == 0
+    assert server.log.count("Fastserve running on") == 2
     with pytest.raises(ProcessLookupError):
         server.send_signal_to_group(0)
 

@@ -32,6 +32,7 @@ from fastserve.supervisor.fleet import (
 LONGEST_DELAY_S = 30.0
 ABORT_S = 1.0
 FORCE_S = 1.0
+SAME_S = 0.5
 LISTEN_S = 0.5
 """How often the parent process listens to workers."""
 SOON_S = 1e-6
@@ -79,6 +80,7 @@ class Model:
     was_ready: bool = False
     is_paused: bool = False
     urgency: int = 0
+    told: tuple[int, float] = (0, -math.inf)
     leaves_at: float = math.inf
     failed_status: int | None = None
     finished: int | None = None
@@ -403,6 +405,10 @@ class FleetMachine(RuleBasedStateMachine):
     def a_stop(self, at_once: bool, without_delay: bool) -> None:
         model = self.model
         self.fleet.stop(model.now, without_delay=without_delay)
+        if not without_delay and self.was_told(1):
+            self.happened(at_once=at_once)
+            return
+        model.told = (1, model.now)
         if not model.urgency and model.leaves_at == math.inf and self.times.delay_s and not without_delay:
             model.leaves_at = model.now + self.times.delay_s
         else:
@@ -413,8 +419,15 @@ class FleetMachine(RuleBasedStateMachine):
     @rule(at_once=AT_ONCE)
     def a_quick_stop(self, at_once: bool) -> None:
         self.fleet.stop_quickly(self.model.now)
-        self.become_urgent(3 if self.model.urgency else 2)
+        if not self.was_told(2):
+            self.model.told = (2, self.model.now)
+            self.become_urgent(3 if self.model.urgency else 2)
         self.happened(at_once=at_once)
+
+    def was_told(self, urgency: int) -> bool:
+        """Tell whether the server has just been told to end in this way."""
+        told, told_at = self.model.told
+        return told == urgency and self.model.now - told_at < SAME_S
 
     # What follows when nothing goes wrong any more.
 
@@ -504,6 +517,8 @@ class FleetMachine(RuleBasedStateMachine):
         if not hasattr(self, "fleet"):
             return
         for _ in range(3):
+            if self.model.finished is None:
+                self.move_to(self.model.now + SAME_S)
             if self.model.finished is None:
                 self.a_stop(at_once=True, without_delay=False)
         self.move_to(self.model.now + FORCE_S)

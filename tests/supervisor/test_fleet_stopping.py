@@ -132,9 +132,40 @@ def test_the_second_time_does_not_give_more_time() -> None:
 def test_the_second_time_counts_also_when_nobody_has_looked_in_between() -> None:
     fleet = ready_fleet()
     fleet.stop(START)
+    fleet.stop(START + 0.5)
+    assert plan(fleet, START + 0.5) == [*STOP_ALL, *QUIT_ALL]
+    assert plan(fleet, START + 1.5) == KILL_ALL
+
+
+@pytest.mark.parametrize("times", [TIMES, DELAYED], ids=["at once", "with a delay"])
+@pytest.mark.parametrize("urgency", [stop, stop_quickly])
+def test_what_is_asked_twice_within_half_a_second_is_asked_once(urgency: Urgency, times: FleetTimes) -> None:
+    fleet = ready_fleet(times=times)
+    urgency(fleet, START)
+    assert plan(fleet)
+    change = fleet.next_change(START)
+    for later_s in (0.001, 0.3, 0.499):
+        urgency(fleet, START + later_s)
+        assert plan(fleet, START + later_s) == []
+    assert fleet.next_change(START + 0.499) == change
+    urgency(fleet, START + 0.501)
+    assert plan(fleet, START + 0.501) == (STOP_ALL if times is DELAYED and urgency is stop else QUIT_ALL)
+
+
+def test_something_else_within_half_a_second_counts() -> None:
+    fleet = ready_fleet()
     fleet.stop(START)
-    assert plan(fleet) == [*STOP_ALL, *QUIT_ALL]
-    assert plan(fleet, START + 1) == KILL_ALL
+    fleet.stop_quickly(START + 0.1)
+    assert plan(fleet, START + 0.1) == [*STOP_ALL, *QUIT_ALL]
+    assert plan(fleet, START + 1.1) == KILL_ALL
+
+
+def test_a_server_that_was_just_told_to_stop_does_not_wait_when_it_is_succeeded() -> None:
+    fleet = ready_fleet(times=DELAYED)
+    fleet.stop(START)
+    plan(fleet)
+    fleet.stop(START + 0.1, without_delay=True)
+    assert plan(fleet, START + 0.1) == STOP_ALL
 
 
 def test_a_second_time_after_the_kill_kills_again() -> None:

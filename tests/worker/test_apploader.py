@@ -241,6 +241,21 @@ def test_a_module_that_leaves_cannot_be_imported(leaving: str, load: Load) -> No
     assert "SystemExit" in error.trace
 
 
+async def test_a_module_that_runs_an_event_loop_inside_of_one_is_told_of_the_guard(load: Load) -> None:
+    text = """
+        import asyncio
+        async def main(): pass
+        coroutine = main()
+        try:
+            asyncio.run(coroutine)
+        finally:
+            coroutine.close()
+    """
+    error = refusal(load, "looping:app", {"looping.py": text})
+    assert str(error) == ('"looping" runs an event loop while it is loaded; put that under: if __name__ == "__main__"')
+    assert "asyncio.run(coroutine)" in error.trace
+
+
 def test_a_keyboard_interrupt_is_not_an_error_of_the_module(load: Load) -> None:
     with pytest.raises(KeyboardInterrupt):
         load("interrupted:app", {"interrupted.py": "raise KeyboardInterrupt"})

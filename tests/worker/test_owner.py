@@ -98,11 +98,34 @@ def test_a_person_hears_nothing_of_a_worn_worker(caplog: pytest.LogCaptureFixtur
 def test_a_person_stops_the_server_more_urgently_with_each_signal(
     numbers: list[signal.Signals], stops: list[str]
 ) -> None:
-    server, person = PlayedServer(), Person([])
+    seconds = iter(range(100))
+    server, person = PlayedServer(), Person([], clock=lambda: float(next(seconds)))
     for number in numbers:
         assert number in person.signals
         person.tell(number, server.typed)
     assert server.stops == stops
+
+
+@pytest.mark.parametrize(
+    ("numbers", "stops"),
+    [
+        ([signal.SIGTERM, signal.SIGTERM], ["stop"]),
+        ([signal.SIGTERM, signal.SIGHUP], ["stop"]),
+        ([signal.SIGINT, signal.SIGINT], ["quickly"]),
+        ([signal.SIGTERM, signal.SIGINT], ["stop", "quickly"]),
+    ],
+    ids=lambda value: " ".join(getattr(each, "name", "") for each in value),
+)
+def test_the_same_twice_within_half_a_second_is_one_signal(numbers: list[signal.Signals], stops: list[str]) -> None:
+    now = [100.0]
+    server, person = PlayedServer(), Person([], clock=lambda: now[0])
+    for number in numbers:
+        person.tell(number, server.typed)
+        now[0] += 0.499
+    assert server.stops == stops
+    now[0] = 100.999
+    person.tell(numbers[0], server.typed)
+    assert server.stops == [*stops, stops[0]]
 
 
 @pytest.mark.parametrize(
@@ -200,35 +223,46 @@ def test_sigterm_of_a_parent_counts_once_and_sigquit_each_time(
 
 
 @pytest.mark.parametrize(
-    ("numbers", "is_told", "heeded", "said"),
+    ("numbers", "seconds", "is_told", "heard", "said"),
     [
-        ([signal.SIGTERM], True, [True], []),
-        ([signal.SIGTERM], False, [False], ["asked"]),
-        ([signal.SIGTERM, signal.SIGTERM], False, [False, True], ["asked", "leaving"]),
-        ([signal.SIGQUIT], False, [True], []),
+        ([signal.SIGTERM], [0], True, [True], []),
+        ([signal.SIGTERM], [0], False, [False], ["asked"]),
+        ([signal.SIGTERM, signal.SIGTERM], [0, 1], False, [False, True], ["asked", "leaving"]),
+        ([signal.SIGTERM, signal.SIGTERM], [0, 0.499], False, [False, False], ["asked"]),
+        ([signal.SIGTERM, signal.SIGTERM], [0, 61], False, [False, False], ["asked", "asked"]),
+        ([signal.SIGQUIT], [0], False, [True], []),
     ],
-    ids=["of the parent", "of someone else", "of someone else, twice", "quickly"],
+    ids=[
+        "of the parent",
+        "of someone else",
+        "of someone else, twice",
+        "of someone else, twice at once",
+        "of someone else, and much later again",
+        "quickly",
+    ],
 )
 def test_when_to_stop_is_left_to_the_parent_at_first(
     numbers: list[signal.Signals],
+    seconds: list[float],
     is_told: bool,
-    heeded: list[bool],
+    heard: list[bool],
     said: list[str],
     channel: tuple[socket.socket, socket.socket],
 ) -> None:
     theirs, ours = channel
-    parent = Parent(ours, os.getppid(), new_record(is_told=is_told))
-    assert [parent.heeds(number) for number in numbers] == heeded
+    times = iter(seconds)
+    parent = Parent(ours, os.getppid(), new_record(is_told=is_told), clock=lambda: next(times))
+    assert [parent.hear(number) for number in numbers] == heard
     ours.close()
     assert [json.loads(line)[0] for line in theirs.recv(10_000).splitlines()] == said
 
 
 def test_nothing_is_left_to_a_parent_that_has_ended(channel: tuple[socket.socket, socket.socket]) -> None:
-    assert Parent(channel[1], os.getpid(), new_record()).heeds(signal.SIGTERM)  # a process that is not our parent
+    assert Parent(channel[1], os.getpid(), new_record()).hear(signal.SIGTERM)  # a process that is not our parent
 
 
-def test_a_person_is_heeded() -> None:
-    assert Person([]).heeds(signal.SIGTERM)
+def test_every_signal_of_a_person_has_an_effect() -> None:
+    assert Person([]).hear(signal.SIGTERM)
 
 
 def test_sigint_is_left_to_the_parent(channel: tuple[socket.socket, socket.socket]) -> None:

@@ -86,7 +86,7 @@ class PlayedOwner:
     def worker_is_worn(self, reason: str) -> None:
         self.said.append(f"worn: {reason}")
 
-    def heeds(self, number: int) -> bool:
+    def hear(self, number: int) -> bool:
         self.heard += 1
         return self.heard > self.unheeded
 
