@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import ctypes
 import faulthandler
@@ -13,7 +14,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
@@ -555,6 +556,7 @@ class Master:
         # Those that the worker catches stay blocked until it does; the others are the parent's, and do nothing here.
         not_for_workers = set(self._handle_signal) - {*owner.signals, signal.SIGUSR1}
         signal.pthread_sigmask(signal.SIG_UNBLOCK, not_for_workers)
+        atexit.register(_ignore, {*self._handle_signal, *owner.signals})
         _end_with_parent()
         _set_title(f"fastserve:w{slot}")
         cpu = self._plan.cpu(slot)
@@ -578,9 +580,6 @@ class Master:
             )
         finally:
             channel.close()
-            # The interpreter takes its handlers away when it ends, and then a late Ctrl-C would look like a crash.
-            for number in not_for_workers:
-                signal.signal(number, signal.SIG_IGN)
 
 
 def _fleet_times(settings: Settings) -> FleetTimes:
@@ -603,6 +602,12 @@ def _set_title(title: str) -> None:
     """Name this process for ps and top (Linux: at most 15 characters)."""
     with contextlib.suppress(OSError):
         Path("/proc/self/comm").write_text(title)
+
+
+def _ignore(signals: Iterable[int]) -> None:
+    # The interpreter takes its handlers away when it ends, and then a late signal would look like a crash.
+    for number in signals:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _end_with_parent() -> None:

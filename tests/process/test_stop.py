@@ -45,8 +45,9 @@ LATE = """
 import os, signal
 
 class Late:
-    def __del__(self, kill=os.kill, pid=os.getpid, number=signal.SIGINT):
-        kill(pid(), number)
+    def __del__(self, kill=os.kill, pid=os.getpid, numbers=(signal.SIGINT, signal.SIGTERM, signal.SIGQUIT)):
+        for number in numbers:
+            kill(pid(), number)
 
 late = Late()
 
