@@ -22,6 +22,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from fastserve.worker.repeats import Repeats
+
 STARTUP_FAILED = 3
 """The exit status of a server, or a worker, that could not start."""
 
@@ -43,8 +45,6 @@ _FORCE_S = 1.0
 # a process that only had to wait for a CPU is not worth a warning.
 _WARN_SHARE = 0.1
 _WARN_LEAST_S = 1.0
-# Who runs the server may send it a signal twice: timeout(1) does, to its child and then to the group.
-_SAME_S = 0.5
 # How much later than a worker the server may hear of a signal that was sent to all processes.
 _ASKED_S = 0.25
 
@@ -229,8 +229,7 @@ class Fleet:
         self._steered: frozenset[int] = frozenset()
         self._leave_at = math.inf  # when the server is to stop
         self._stopping = Stopping.NOT
-        self._told = Stopping.NOT  # how the server was told to end
-        self._told_at = -math.inf
+        self._repeats = Repeats()
         self._status = 0
         self._pending: list[Action] = []
 
@@ -416,9 +415,8 @@ class Fleet:
         When called again, without the time to leave, and then at once; but what comes within half a second is the same.
         without_delay: without the time to leave, and in any case.
         """
-        if not without_delay and self._was_told(Stopping.GRACEFUL, now):
+        if self._repeats.is_repeated(Stopping.GRACEFUL, now) and not without_delay:
             return
-        self._told, self._told_at = Stopping.GRACEFUL, now
         if self._stopping is not Stopping.NOT:
             self._advance(Stopping.FORCED, now)
         elif self._leave_at == math.inf and self._times.delay_s and not without_delay:
@@ -429,14 +427,9 @@ class Fleet:
 
     def stop_quickly(self, now: float) -> None:
         """End the server soon; when it is ending already, at once. What comes within half a second is the same."""
-        if self._was_told(Stopping.QUICK, now):
+        if self._repeats.is_repeated(Stopping.QUICK, now):
             return
-        self._told, self._told_at = Stopping.QUICK, now
         self._advance(Stopping.QUICK if self._stopping is Stopping.NOT else Stopping.FORCED, now)
-
-    def _was_told(self, how: Stopping, now: float) -> bool:
-        """Tell whether the server has just been told to end in this way."""
-        return how is self._told and now - self._told_at < _SAME_S
 
     def _advance(self, stopping: Stopping, now: float) -> None:
         if stopping > self._stopping:

@@ -16,6 +16,7 @@ from typing import Protocol
 
 import orjson
 
+from fastserve.worker.repeats import Repeats
 from fastserve.worker.scoreboard import Record
 from fastserve.worker.server import Server
 
@@ -23,8 +24,6 @@ _log = logging.getLogger("fastserve")
 
 # When the parent has ended: how long running requests have.
 _ORPHAN_S = 1.0
-# Who runs the server may send it a signal twice: timeout(1) does, to its child and then to the group.
-_SAME_S = 0.5
 # How long a worker remembers that it was told to stop, and not by the parent: later, that is the first time again.
 _ASKED_S = 60.0
 _BLOCKED_ORPHAN_S = 3.0
@@ -62,7 +61,7 @@ class Person:
     def __init__(self, urls: Sequence[str], clock: Callable[[], float] = time.monotonic) -> None:
         self._urls = urls
         self._clock = clock
-        self._told = (False, -math.inf)  # whether to stop gently, and when
+        self._repeats = Repeats()
         self._has_terminal = _has_terminal()
 
     def worker_is_ready(self) -> None:
@@ -87,11 +86,9 @@ class Person:
         """
         if self.has_renewed(number, server):
             return
-        is_gentle, now = number in (signal.SIGTERM, signal.SIGHUP), self._clock()
-        # No call in between: the next signal may be handled in the middle of this.
-        if is_gentle is self._told[0] and now - self._told[1] < _SAME_S:
+        is_gentle = number in (signal.SIGTERM, signal.SIGHUP)
+        if self._repeats.is_repeated(is_gentle, self._clock()):
             return
-        self._told = (is_gentle, now)
         if is_gentle:
             server.stop()
         else:
@@ -123,6 +120,7 @@ class Parent:
         self._pid = pid
         self._record = record
         self._clock = clock
+        self._repeats = Repeats()
         self._asked_at = -math.inf
 
     def worker_is_ready(self) -> None:
@@ -149,11 +147,10 @@ class Parent:
         if number != signal.SIGTERM or self._record.is_told or os.getppid() != self._pid:
             return True
         now = self._clock()
-        since_s = now - self._asked_at
-        if since_s < _SAME_S:
+        if self._repeats.is_repeated(signal.SIGTERM, now):
             return False
+        counts = now - self._asked_at < _ASKED_S
         self._asked_at = now
-        counts = since_s < _ASKED_S
         self._say("leaving" if counts else "asked", "")
         return counts
 
