@@ -406,15 +406,17 @@ def _read_file(ctx: click.Context, param: click.Parameter, path: str | None) -> 
         raise click.UsageError(f"--config: {file}: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise click.UsageError(f"--config: {file}: {error}") from None
-    params = {each.name: each for each in _params()}
+    known = declarations()
     values = {}
     for key, value in _table(file, content).items():
         name = key.replace("-", "_")
-        if name not in params:
+        if name == "app":
+            if not isinstance(value, str):
+                raise click.UsageError(f"{file}: {key}: {value!r} is not text")
+        elif name not in known:
             raise click.UsageError(f"{file}: unknown option {key!r}")
-        if not isinstance(params[name], _Option) and not isinstance(value, str):
-            raise click.UsageError(f"{file}: {key}: {value!r} is not text")
-        values[name] = [value] if params[name].multiple and not isinstance(value, list) else value
+        is_one = name in known and known[name].is_multiple and not isinstance(value, list)
+        values[name] = [value] if is_one else value
     ctx.meta[_FILE] = str(file)
     ctx.default_map = values
 

@@ -23,7 +23,8 @@ class Option:
 
     flag: on the command line. off: the flag that says no, for a switch. unit: of its value. minimum: the least value.
     choices: the only values. metavar: how help names the value; a bool that has one is no switch, but takes a value.
-    is_list: its text may hold several values, between commas. is_secret: its value is never shown.
+    is_list: its text may hold several values, between commas. is_field: it is a header field. ignores_case: in choices.
+    is_secret: its value is never shown.
     """
 
     flag: str
@@ -34,6 +35,8 @@ class Option:
     choices: tuple[str, ...] = ()
     metavar: str | None = None
     is_list: bool = False
+    is_field: bool = False
+    ignores_case: bool = False
     is_secret: bool = False
 
 
@@ -301,7 +304,11 @@ class HttpSettings(Group):
     server_header: bool = option(True, "--server-header", "Send a Server field.", off="--no-server-header")
     date_header: bool = option(True, "--date-header", "Send a Date field.", off="--no-date-header")
     header: tuple[str, ...] = option(
-        (), "--header", "Send this field with every response. May be given several times.", metavar="NAME:VALUE"
+        (),
+        "--header",
+        "Send this field with every response. May be given several times.",
+        metavar="NAME:VALUE",
+        is_field=True,
     )
 
     def __post_init__(self) -> None:
@@ -736,6 +743,7 @@ class LogSettings(Group):
         "--log-level",
         "The least level that is logged. The default is info, or what the file of --log-config says.",
         choices=("critical", "error", "warning", "info", "debug", "trace"),
+        ignores_case=True,
     )
     access_log: bool = option(True, "--access-log", "Log every request.", off="--no-access-log")
     access_log_format: str | None = option(

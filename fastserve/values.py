@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 import typing
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache, partial
 from typing import Any
 
 from fastserve.errors import SettingsError
@@ -26,8 +27,9 @@ class Declaration(typing.NamedTuple):
     is_multiple: bool
 
 
+@cache
 def declarations() -> dict[str, Declaration]:
-    """Return what is declared of every option, by its name."""
+    """Return what is declared of every option, by its name; not to be changed."""
     found = {}
     for _, group in option_groups():
         annotations = typing.get_type_hints(group)
@@ -53,7 +55,7 @@ def convert(declared: Declaration, given: Any) -> Any:
         if isinstance(given, type):
             raise ValueError(f"{given.__name__} cannot be plugged in")
         if declared.option.choices:
-            return _choice(declared.option.choices, STANDS_FOR.get(name, {}), name, given)
+            return _choice(declared.option, STANDS_FOR.get(name, {}), given)
         return _conversion(declared)(given)
     except ValueError as error:
         if declared.option.is_secret:
@@ -78,14 +80,17 @@ def value_of(declared: Declaration, given: Any) -> Any:
 
 
 def _conversion(declared: Declaration) -> Callable[[Any], Any]:
-    if declared.option.flag == "--workers":
-        return _workers
-    if declared.option.flag == "--header":
+    if declared.option.is_field:
         return _field
     if declared.option.unit == "bytes":
         return _size
     if declared.option.is_list:
         return _texts
+    words = [
+        word for kind in declared.kinds if typing.get_origin(kind) is typing.Literal for word in typing.get_args(kind)
+    ]
+    if words:
+        return partial(_number_or_word, words)
     by_kind: dict[Any, Callable[[Any], Any]] = {bool: _switch, int: _whole_number, float: number, bytes: _bytes_or_text}
     return next((by_kind[kind] for kind in declared.kinds if kind in by_kind), _text)
 
@@ -121,13 +126,13 @@ def number(given: Any) -> float:
         raise ValueError(f"{given!r} is not a number") from None
 
 
-def _workers(given: Any) -> int | str:
-    if given == "auto":
-        return "auto"
+def _number_or_word(words: Sequence[str], given: Any) -> int | str:
+    if given in words:
+        return str(given)
     try:
         return _whole_number(given)
     except ValueError:
-        raise ValueError(f"{given!r} is neither a number nor 'auto'") from None
+        raise ValueError(f"{given!r} is neither a number nor {' nor '.join(map(repr, words))}") from None
 
 
 def _size(given: Any) -> int:
@@ -165,11 +170,11 @@ def _bytes_or_text(given: Any) -> bytes | str:
     return bytes(given) if isinstance(given, bytes | bytearray) else _text(given)
 
 
-def _choice(choices: tuple[str, ...], others: dict[str, str], name: str, given: Any) -> str:
-    word = given.lower() if isinstance(given, str) and name == "log_level" else given
-    if isinstance(word, str) and (word in choices or word in others):
+def _choice(declared: Option, others: dict[str, str], given: Any) -> str:
+    word = given.lower() if isinstance(given, str) and declared.ignores_case else given
+    if isinstance(word, str) and (word in declared.choices or word in others):
         return others.get(word, word)
-    raise ValueError(f"{given!r} is not one of {', '.join(choices)}")
+    raise ValueError(f"{given!r} is not one of {', '.join(declared.choices)}")
 
 
 def _field(given: Any) -> str:
