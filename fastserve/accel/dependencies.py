@@ -77,9 +77,8 @@ class Dependency:
         self.is_flat = not (self._dependencies or self._has_body_fields)
         self._is_generator = _is_gen_callable(call) or _is_async_gen_callable(call)
         self._is_async = _is_coroutine_callable(call)
-        self._is_simple = (
-            self._is_async and not self._is_generator
-        )  # A wrapper may be one, and what it wraps the other.
+        # Both may be true: of a wrapper the one, of what it wraps the other.
+        self._is_simple = self._is_async and not self._is_generator
         self._stack = "fastapi_function_astack" if dependant.scope == "function" else "fastapi_inner_astack"
         self.has_dependencies = bool(self._dependencies)
         self.has_generators: bool = any(each._is_generator or each.has_generators for each in self._dependencies)

@@ -57,13 +57,12 @@ class Candidate(NamedTuple):
 class Matcher:
     """Finds the target of a request: see Lookup."""
 
-    __slots__ = ("_by_method", "find", "lookup")
+    __slots__ = ("_by_method", "lookup")
 
     def __init__(self, candidates: Sequence[Candidate]) -> None:
         named = {method for each in candidates for method in each.methods or ()}
         self._by_method = {method: _compile(_of_method(candidates, method)) for method in named}
         self.lookup = Lookup(self._by_method)
-        self.find = self.lookup.find
 
 
 def _of_method(candidates: Iterable[Candidate], method: str) -> list[Candidate]:

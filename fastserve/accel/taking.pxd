@@ -96,13 +96,11 @@ cdef class Signature:
 
 cdef class JsonContent:
     cdef bint _is_strict
-    cdef dict _known_types
     cdef object _unreadable
 
     @cython.locals(content=bytes)
     cpdef bint take(self, Solving state) except -1
     cpdef put(self, bytes content, Solving state)
-    cdef object _is_json(self, object content_type)
 
 
 @cython.locals(text=str)

@@ -10,6 +10,7 @@ import email.message
 import json
 from collections.abc import Callable, Sequence
 from copy import deepcopy
+from functools import lru_cache
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -34,7 +35,6 @@ NO_DEFAULT = object()
 _NO_DEFAULT = NO_DEFAULT
 _UNDEFINED = Undefined
 _CONTENT_TYPE = b"content-type"
-_MOST_TYPES = 256  # of contents, that are kept
 _OPENING = b"{["
 _scan = json.JSONDecoder().scan_once  # type: ignore[attr-defined]
 
@@ -380,12 +380,11 @@ class JsonContent:
     be.
     """
 
-    __slots__ = ("_is_strict", "_known_types", "_unreadable")
+    __slots__ = ("_is_strict", "_unreadable")
 
     def __init__(self, *, is_strict: bool, unreadable: Callable[[Exception, Solving], Exception]) -> None:
         self._is_strict = is_strict
         self._unreadable = unreadable
-        self._known_types: dict[str, bool] = {}
 
     def take(self, state: Solving) -> bool:
         """Take the whole body if it is there, and tell whether it was."""
@@ -404,7 +403,7 @@ class JsonContent:
             return
         try:
             content_type = state.header(_CONTENT_TYPE)
-            if not (self._is_json(content_type) if content_type else not self._is_strict):
+            if not (_is_json(content_type) if content_type else not self._is_strict):
                 state.body = content
                 return
             found = loads(content)
@@ -413,16 +412,8 @@ class JsonContent:
         state.keep_json(found)
         state.body = found
 
-    def _is_json(self, content_type: str) -> bool:
-        """Tell whether this is a type of JSON. Clients send few different ones."""
-        found = self._known_types.get(content_type)
-        if found is None:
-            found = _is_json(content_type)
-            if len(self._known_types) < _MOST_TYPES:
-                self._known_types[content_type] = found
-        return found
 
-
+@lru_cache(maxsize=256)  # Clients send few different ones.
 def _is_json(content_type: str) -> bool:
     message = email.message.Message()
     message["content-type"] = content_type

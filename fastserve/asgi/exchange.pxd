@@ -53,4 +53,5 @@ cdef class Exchange(Answered):
 cpdef bint respond(object send, object status, object fields, bytes body) except -1
 @cython.locals(exchange=Exchange)
 cpdef bytes take_content(object receive)
+cdef Exchange _exchange_of(object method)
 cdef bytes _copy(object body)

@@ -366,10 +366,9 @@ def respond(send: Send, status: int, fields: list[Field], body: bytes) -> bool:
 
     For those who would make two messages only to have them taken apart. See Exchange.respond.
     """
-    owner = getattr(send, "__self__", None)
-    if type(owner) is not Exchange:
+    exchange = _exchange_of(send)
+    if exchange is None:
         return False
-    exchange = owner
     exchange.respond(status, fields, body)
     return True
 
@@ -379,11 +378,14 @@ def take_content(receive: Receive) -> bytes | None:
 
     Else it is None, nothing is taken, and the messages have to be awaited. See Exchange.take_content.
     """
-    owner = getattr(receive, "__self__", None)
-    if type(owner) is not Exchange:
-        return None
-    exchange = owner
-    return exchange.take_content()
+    exchange = _exchange_of(receive)
+    return exchange.take_content() if exchange is not None else None
+
+
+def _exchange_of(method: Any) -> Exchange | None:
+    """Return the exchange that a `send` or `receive` is of; None if it is somebody else's."""
+    owner = getattr(method, "__self__", None)
+    return owner if type(owner) is Exchange else None
 
 
 # The messages of extensions, and the states in which they may be sent.
