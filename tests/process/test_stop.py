@@ -25,6 +25,18 @@ def start_served(start: Start, workers: str, *arguments: str) -> RunningServer:
 
 
 @contextlib.contextmanager
+def request_held(server: RunningServer, folder: Path) -> Iterator[None]:
+    """Have a request wait in the application meanwhile. It must be answered afterwards."""
+    gate = Gate(folder, "held")
+    with RawClient(server.address) as running:
+        running.get("/gate?held")
+        gate.wait_reached()
+        yield
+        gate.open()
+        assert running.answer().body == b"through"
+
+
+@contextlib.contextmanager
 def timed(limit_s: float) -> Iterator[None]:
     """Fail when this takes longer."""
     began = time.monotonic()
@@ -98,14 +110,9 @@ def test_a_running_request_is_answered_and_idle_connections_are_not_waited_for(
 )
 def test_a_signal_to_all_processes_at_once_is_one_signal(start: Start, folder: Path, workers: str, number: int) -> None:
     server = start_served(start, workers)
-    gate = Gate(folder, "held")
-    with RawClient(server.address) as running:
-        running.get("/gate?held")
-        gate.wait_reached()
+    with request_held(server, folder):
         server.send_signal_to_group(number)
         server.wait_log("Waiting for connections to close.")
-        gate.open()
-        assert running.answer().body == b"through"
     assert server.wait_exit() == 0
     assert ended(folder, workers)
 
@@ -116,15 +123,10 @@ def test_the_same_signal_twice_within_half_a_second_is_one_signal(
     start: Start, folder: Path, workers: str, number: int
 ) -> None:
     server = start_served(start, workers)
-    gate = Gate(folder, "held")
-    with RawClient(server.address) as running:
-        running.get("/gate?held")
-        gate.wait_reached()
+    with request_held(server, folder):
         server.send_signal(number)
         server.wait_log("Shutting down")
         server.send_signal_to_group(number)
-        gate.open()
-        assert running.answer().body == b"through"
     assert server.wait_exit() == 0
     assert ended(folder, workers)
 
@@ -219,10 +221,7 @@ def test_requests_that_wait_in_the_queue_of_the_kernel_are_answered(start: Start
 @WORKERS
 def test_new_connections_are_refused_at_once_while_the_server_stops(start: Start, folder: Path, workers: str) -> None:
     server = start_served(start, workers)
-    gate = Gate(folder, "held")
-    with RawClient(server.address) as running:
-        running.get("/gate?held")
-        gate.wait_reached()
+    with request_held(server, folder):
         server.send_signal(signal.SIGTERM)
         server.wait_log("Waiting for connections to close.")
 
@@ -236,8 +235,6 @@ def test_new_connections_are_refused_at_once_while_the_server_stops(start: Start
             return False
 
         wait_until(is_refused, within_s=ABOUT_A_SECOND_S)
-        gate.open()
-        assert running.answer().body == b"through"
 
 
 @WORKERS
