@@ -335,6 +335,15 @@ def test_a_server_without_standard_streams_serves(start: Start, folder: Path) ->
         "os.execv(sys.executable, [sys.executable, '-m', 'fastserve', *sys.argv[1:]])\n"
     )
     start(SERVED, "--bind", "unix:app.sock", "--workers", "2", runs=("closed.py",))
-    wait_until((folder / "app.sock").exists)
-    with RawClient(str(folder / "app.sock")) as client:
+    path = str(folder / "app.sock")
+
+    def listens() -> bool:
+        try:
+            RawClient(path).close()
+        except (FileNotFoundError, ConnectionRefusedError):
+            return False  # It is not bound yet, or bound and does not listen yet.
+        return True
+
+    wait_until(listens)
+    with RawClient(path) as client:
         assert client.get("/").answer().body == b"hello"
