@@ -106,8 +106,9 @@ $(VENV)/development: $(BIN)/python $(BUILT_FROM)
 	@$(SAY_IF_SLOW)
 	@touch $@
 
-$(VENV)/docs: $(BIN)/python $(BUILT_FROM)
-	$(BIN)/python -m pip install --quiet --editable '.[docs]'
+# What is installed already is not built again for an extra.
+$(VENV)/docs: $(VENV)/development
+	$(BIN)/python -m pip install --quiet 'fastserve[docs]'
 	@touch $@
 
 $(VENV)/fuzz: $(VENV)/development

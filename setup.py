@@ -33,7 +33,12 @@ COST = (
 
 
 class BuildHotModules(build_ext):
-    """Compiles the hot modules, and says what it costs when that fails."""
+    """Compiles the hot modules, on all CPUs, and says what it costs when that fails."""
+
+    def finalize_options(self) -> None:
+        """See build_ext."""
+        super().finalize_options()
+        self.parallel = self.parallel or os.cpu_count()
 
     def run(self) -> None:
         """See build_ext."""

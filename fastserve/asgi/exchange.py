@@ -215,6 +215,8 @@ class Exchange(Answered):
             InvalidMessage: the message does not exist, or not in this state.
             InvalidResponse: what it says cannot be sent.
         """
+        if type(message) is not dict:
+            message = dict(message)  # Of another mapping, each look costs more than the copy.
         kind = message["type"]
         if kind == "http.response.body":
             if self._writing == _HEAD_HELD or self._writing == _BODY:
@@ -251,12 +253,11 @@ class Exchange(Answered):
         if self._connection_is_lost:
             raise ClientDisconnected("the client disconnected")
         status = message["status"]
-        # A look, and an access, is compiled to less than a call of get().
-        self.fields = (message["headers"] if "headers" in message else None) or ()  # noqa: SIM401
+        self.fields = message.get("headers") or ()
         self._stream.start_response(status, self.fields)
         self.status = status
         self._writing = _HEAD_HELD
-        if "trailers" in message and message["trailers"]:  # noqa: RUF019
+        if message.get("trailers"):
             self._has_trailers = True
             self._trailers = [] if self._stream.takes_trailers() else None
         return _SENT
@@ -264,8 +265,8 @@ class Exchange(Answered):
     def _send_body(self, message: Message) -> Awaitable[None]:
         if self._connection_is_lost:
             raise ClientDisconnected("the client disconnected")
-        body = message["body"] if "body" in message else b""  # noqa: SIM401
-        last = not ("more_body" in message and message["more_body"])  # noqa: RUF019
+        body = message.get("body", b"")
+        last = not message.get("more_body")
         if type(body) is not bytes:
             body = _copy(body)
         if last and self._trailers is not None:

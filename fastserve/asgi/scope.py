@@ -80,7 +80,7 @@ class ScopeBuilder:
         scope["path"] = path
         scope["raw_path"] = raw_path
         scope["headers"] = head.fields
-        if head.http_version != "1.1":
+        if head.is_http10:
             scope["http_version"] = head.http_version
         if stream.scheme != "http":
             scope["scheme"] = stream.scheme
@@ -124,7 +124,7 @@ def _has_any(fields: list[Field], names: frozenset[bytes]) -> bool:
 
 def _extensions(head: RequestHead, stream: Stream) -> dict[str, Any]:
     """Return the extensions that work for a request."""
-    extensions = _EXTENSIONS_1_0.copy() if head.http_version == "1.0" else _EXTENSIONS.copy()
+    extensions = _EXTENSIONS_1_0.copy() if head.is_http10 else _EXTENSIONS.copy()
     if stream.tls is not None:
         extensions["tls"] = stream.tls.copy()
     return extensions

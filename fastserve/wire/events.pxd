@@ -2,6 +2,7 @@ cdef class RequestHead:
     cdef public object method, raw_path, query, http_version, authority, content_length, protocol
     cdef public list fields
     cdef public bint keep_alive, expects_continue
+    cdef readonly bint is_http10
     cpdef begin(self, object method, object raw_path, object query, object http_version, object authority)
     cpdef tuple _key(self)
 

@@ -14,7 +14,7 @@ class RequestHead:
     method: as received; methods are case-sensitive (RFC 9110 §9.1).
     raw_path: the path as received, still percent-encoded; b"*" for `OPTIONS *`.
     query: what follows the first "?", b"" when there is none.
-    http_version: "1.0" or "1.1".
+    http_version: "1.0" or "1.1". is_http10: it is the former, which is asked several times for each request.
     authority: the host that an absolute-form target names, None for other forms.
     fields: in the order received, duplicates kept, names lower-case, values without surrounding whitespace.
     content_length: of the body in bytes, 0 when there is none, None when it is not known ahead.
@@ -29,6 +29,7 @@ class RequestHead:
         "expects_continue",
         "fields",
         "http_version",
+        "is_http10",
         "keep_alive",
         "method",
         "protocol",
@@ -66,6 +67,7 @@ class RequestHead:
         self.raw_path = raw_path
         self.query = query
         self.http_version = http_version
+        self.is_http10 = http_version == "1.0"
         self.authority = authority
         self.fields = []
         self.content_length = 0

@@ -170,12 +170,12 @@ class HeadReader:
         """Complete a head with what its fields declare, and tell whether that is plain."""
         if self._host is None or not is_host(self._host):
             return False
-        head.keep_alive = head.http_version == "1.1"
+        head.keep_alive = not head.is_http10
         if self._connection is not None and not _read_connection(head, self._connection.lower()):
             return False
         if self._coding is not None:
             head.content_length = None
-            return self._coding == b"chunked" and self._length is None and head.http_version == "1.1"
+            return self._coding == b"chunked" and self._length is None and not head.is_http10
         if self._length is not None:
             if not self._length.isdigit() or len(self._length) > _MOST_DIGITS:
                 return False

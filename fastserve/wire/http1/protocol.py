@@ -254,7 +254,7 @@ class Http1:
 
     def _recall_fields(self, head: RequestHead, at: int) -> int:
         """Give a head the remembered fields if these are what comes, and return where they end; 0 if they are not."""
-        if not self._block or head.http_version != "1.1" or head.authority is not None:
+        if not self._block or head.is_http10 or head.authority is not None:
             return 0
         if not self._buffer.startswith(self._block, at):
             return 0
@@ -263,9 +263,7 @@ class Http1:
 
     def _remember_fields(self, head: RequestHead, at: int, end: int) -> None:
         """Remember the fields of a head, which are from `at` to `end`, if they say nothing but what is usual."""
-        is_usual = (
-            head.keep_alive and head.content_length == 0 and head.http_version == "1.1" and head.authority is None
-        )
+        is_usual = head.keep_alive and head.content_length == 0 and not head.is_http10 and head.authority is None
         if is_usual and head.protocol is None and end - at <= _REMEMBERED_BYTES:
             self._block = self._buffer[at:end]
             self._fields = head.fields.copy()

@@ -149,12 +149,12 @@ def _read_framing(head: RequestHead, fields: list[Field]) -> None:
         head.content_length = _parse_length(lengths)
     if b"connection" in found:
         options = _split_list(found[b"connection"])
-        head.keep_alive = b"close" not in options and (head.http_version == "1.1" or b"keep-alive" in options)
+        head.keep_alive = b"close" not in options and (not head.is_http10 or b"keep-alive" in options)
         # RFC 9110 §7.8: without the option, or in an HTTP/1.0 request, the field is ignored.
-        if b"upgrade" in options and b"upgrade" in found and head.http_version == "1.1":
+        if b"upgrade" in options and b"upgrade" in found and not head.is_http10:
             head.protocol = _split_list(found[b"upgrade"])[0]
     # RFC 9110 §10.1.1: an expectation in an HTTP/1.0 request is ignored.
-    if b"expect" in found and head.http_version == "1.1":
+    if b"expect" in found and not head.is_http10:
         if [value.lower() for value in found[b"expect"]] != [b"100-continue"]:
             raise ProtocolViolation("unknown expectation", status=417)
         head.expects_continue = head.has_body

@@ -290,7 +290,7 @@ class ResponseEncoder:
         return b"" if declared is None else _length_line(declared)
 
     def _is_http10(self) -> bool:
-        return self._head is not None and self._head.http_version == "1.0"
+        return self._head is not None and self._head.is_http10
 
     def declare_length(self, length: int) -> int:
         """Declare the length of the body, unless the start that is held has done so; return what is declared."""
