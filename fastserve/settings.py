@@ -141,6 +141,21 @@ class AppSettings(Group):
         " that is possible, never, or not to start without.",
         choices=("auto", "off", "strict"),
     )
+    http_spec_version: str = option(
+        "auto",
+        "--http-spec-version",
+        "Which version of the ASGI HTTP specification APP is told, and served by. With 2.4, send() raises an OSError"
+        " when the client has gone away; with 2.3, what is sent then goes nowhere. 'auto' is 2.3 for applications of"
+        " frameworks, and 2.4 for others.",
+        choices=("auto", "2.3", "2.4"),
+    )
+    pathsend: str = option(
+        "auto",
+        "--pathsend",
+        "Offer the extension http.response.pathsend, which has the kernel send files: where no middleware can miss it,"
+        " always, or never.",
+        choices=("auto", "on", "off"),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -68,7 +68,9 @@ class Application(Caller):
         observers: Sequence[Callable[[Exchange], None]],
         busy: ASGIApp = too_busy,
         cancel_after_s: float | None = None,
+        raises_disconnect: bool = True,
     ) -> None:
+        self.raises_disconnect = raises_disconnect
         self._app = app
         self._busy = busy
         self._scopes = scopes

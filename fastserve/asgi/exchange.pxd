@@ -11,6 +11,8 @@ cdef dict _EXTENSIONS
 
 
 cdef class Caller:
+    cdef public bint raises_disconnect
+
     cpdef call(self, Exchange exchange)
     cpdef peer_left(self, Exchange exchange)
     cpdef response_sent(self, Exchange exchange)

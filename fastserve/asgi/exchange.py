@@ -54,9 +54,15 @@ _AWAITING_START, _HEAD_HELD, _BODY, _TRAILERS, _DONE = Writing
 
 
 class Caller:
-    """Who calls the application and wants to know of its responses."""
+    """Who calls the application and wants to know of its responses.
 
-    __slots__ = ()
+    raises_disconnect: whether `send` raises when the client is gone, as from version 2.4 of the ASGI HTTP specification
+    on. Before, what is sent then goes nowhere.
+    """
+
+    __slots__ = ("raises_disconnect",)
+
+    raises_disconnect: bool
 
     def call(self, exchange: Exchange) -> None:
         """Call the application for this exchange."""
@@ -211,12 +217,15 @@ class Exchange(Answered):
         """Send a message, which is done when this returns; await the result to keep to the client's pace.
 
         Raises:
-            ClientDisconnected: the client is gone (ASGI HTTP specification 2.4).
+            ClientDisconnected: the client is gone, and the application is to be told so; see Caller.
             InvalidMessage: the message does not exist, or not in this state.
             InvalidResponse: what it says cannot be sent.
         """
         if type(message) is not dict:
             message = dict(message)  # Of another mapping, each look costs more than the copy.
+        if self._connection_is_lost and not self._caller.raises_disconnect:
+            # One who goes on and on must not keep others from running.
+            return asyncio.sleep(0) if message.get("more_body") else _SENT
         kind = message["type"]
         if kind == "http.response.body":
             if self._writing == _HEAD_HELD or self._writing == _BODY:
@@ -233,10 +242,10 @@ class Exchange(Answered):
         """Send a complete response: what `send` does with both of its messages.
 
         Raises:
-            ClientDisconnected: the client is gone.
-            InvalidMessage: the response has been started already.
-            InvalidResponse: it cannot be sent.
+            ClientDisconnected, InvalidMessage, InvalidResponse: see `send`.
         """
+        if self._connection_is_lost and not self._caller.raises_disconnect:
+            return
         if self._writing != _AWAITING_START:
             raise InvalidMessage(f"'http.response.start' cannot be sent {_STATES[self._writing]}")
         if self._connection_is_lost:
@@ -277,7 +286,7 @@ class Exchange(Answered):
         if last:
             return self._complete()
         self._writing = _BODY
-        return _SENT if self._stream.is_writable else self._stream.wait_writable()
+        return _SENT if self._stream.is_writable else self._stream.wait_writable(self._caller.raises_disconnect)
 
     def _complete(self) -> Awaitable[None]:
         self._writing = _DONE
@@ -291,7 +300,7 @@ class Exchange(Answered):
         if last and self._trailers is None:
             return self._complete()
         self._writing = _TRAILERS if last else _BODY
-        return _SENT if self._stream.is_writable else self._stream.wait_writable()
+        return _SENT if self._stream.is_writable else self._stream.wait_writable(self._caller.raises_disconnect)
 
     # Extensions.
 
@@ -334,9 +343,7 @@ class Exchange(Answered):
 
     def send_file(self, fd: int, offset: int, count: int, last: bool) -> Awaitable[None] | None:
         """Send a part of the body from a file; return None where that is not possible, and `send` has to do it."""
-        if self._connection_is_lost:
-            raise ClientDisconnected("the client disconnected")
-        if not self._stream.sends_files:
+        if self._connection_is_lost or not self._stream.sends_files:
             return None
         self._stream.send_file(fd, offset, count, last and self._trailers is None)
         return self._sent_part(count, last)

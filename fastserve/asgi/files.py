@@ -41,15 +41,17 @@ class Sending(Protocol):
 async def send_path(response: Sending, path: str) -> None:
     """Send a file as the whole body.
 
-    When it is longer than what the application has declared, it has grown since, and what was declared is sent.
+    A relative path is one from the working directory: the specification asks for an absolute one, and Starlette passes
+    on what its users write. When the file is longer than what the application has declared, it has grown since, and
+    what was declared is sent.
 
     Raises:
         OSError: it cannot be opened.
-        InvalidMessage: it is no file, or the path is not absolute.
+        InvalidMessage: it is no file.
         InvalidResponse: it is shorter than what the application has declared.
     """
-    if not isinstance(path, str) or not os.path.isabs(path):
-        raise InvalidMessage(f"the path of 'http.response.pathsend' must be absolute: {path!r}")
+    if not isinstance(path, str):
+        raise InvalidMessage(f"the path of 'http.response.pathsend' must be a string: {path!r}")
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # which a FIFO would wait for
     try:
         size = _file_size(fd)

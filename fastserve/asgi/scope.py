@@ -12,15 +12,13 @@ from fastserve.net.stream import Stream
 from fastserve.wire.events import Field, RequestHead
 
 ASGI_VERSION = "3.0"
-HTTP_SPEC_VERSION = "2.4"
 WEBSOCKET_SPEC_VERSION = "2.5"
 
-_ASGI = {"version": ASGI_VERSION, "spec_version": HTTP_SPEC_VERSION}
 _WEBSOCKET_SCHEMES = {"http": "ws", "https": "wss"}
 _NOTHING: Mapping[str, Any] = MappingProxyType({})  # which nobody can change, so that all requests can share it
+_FILES = ("http.response.pathsend", "http.response.zerocopysend")
 # HTTP/1.0 has neither interim responses nor trailers.
-_EXTENSIONS_1_0 = dict.fromkeys(("http.response.pathsend", "http.response.zerocopysend"), _NOTHING)
-_EXTENSIONS = {**_EXTENSIONS_1_0, **dict.fromkeys(("http.response.early_hint", "http.response.trailers"), _NOTHING)}
+_NOT_IN_1_0 = ("http.response.early_hint", "http.response.trailers")
 _KEYS = (
     "type",
     "asgi",
@@ -42,13 +40,25 @@ class ScopeBuilder:
     """Makes scopes; one for each worker.
 
     root_path: what a proxy in front has cut off each path, without a slash at its end. `path` and `raw_path` include
-    it, as the specification asks. forwarded: what puts in what proxies say; None when they are not asked. state: the
-    lifespan state, copied into each scope; None when there is no lifespan.
+    it, as the specification asks. forwarded: what puts in what proxies say; None when they are not asked. spec_version:
+    of the ASGI HTTP specification. state: the lifespan state, copied into each scope; None when there is no lifespan.
     """
 
-    __slots__ = ("_forwarded", "_forwarded_names", "_raw_root_path", "_root_path", "_usual", "state")
+    __slots__ = (
+        "_asgi",
+        "_extensions",
+        "_extensions_1_0",
+        "_forwarded",
+        "_forwarded_names",
+        "_raw_root_path",
+        "_root_path",
+        "_usual",
+        "state",
+    )
 
-    def __init__(self, root_path: str, forwarded: ForwardedFields | None = None) -> None:
+    def __init__(self, root_path: str, forwarded: ForwardedFields | None = None, spec_version: str = "2.4") -> None:
+        self._asgi = {"version": ASGI_VERSION, "spec_version": spec_version}
+        self.offer_paths(True)
         self._forwarded = forwarded
         self._forwarded_names = forwarded.names if forwarded is not None else frozenset()
         self._root_path = root_path.rstrip("/")
@@ -66,6 +76,11 @@ class ScopeBuilder:
         }
         self.state: dict[str, Any] | None = None
 
+    def offer_paths(self, offered: bool) -> None:
+        """Offer the extension `http.response.pathsend`, which is offered at first, or do not."""
+        self._extensions_1_0 = dict.fromkeys(_FILES if offered else _FILES[1:], _NOTHING)
+        self._extensions = self._extensions_1_0 | dict.fromkeys(_NOT_IN_1_0, _NOTHING)
+
     def build(self, head: RequestHead, stream: Stream) -> dict[str, Any]:
         """Return a new scope, of which nothing mutable is shared with another one."""
         raw_path = head.raw_path
@@ -74,7 +89,7 @@ class ScopeBuilder:
             path = self._root_path + path
             raw_path = self._raw_root_path + raw_path
         scope = self._usual.copy()
-        scope["asgi"] = _ASGI.copy()
+        scope["asgi"] = self._asgi.copy()
         scope["server"] = stream.server
         scope["client"] = stream.client
         scope["path"] = path
@@ -88,7 +103,10 @@ class ScopeBuilder:
             scope["method"] = head.method
         if head.query:
             scope["query_string"] = head.query
-        scope["extensions"] = _extensions(head, stream)
+        extensions = self._extensions_1_0.copy() if head.is_http10 else self._extensions.copy()
+        if stream.tls is not None:
+            extensions["tls"] = stream.tls.copy()
+        scope["extensions"] = extensions
         if self.state is not None:
             scope["state"] = self.state.copy()
         if self._forwarded is not None and _has_any(head.fields, self._forwarded_names):
@@ -120,14 +138,6 @@ def _has_any(fields: list[Field], names: frozenset[bytes]) -> bool:
         if first in (_F, _X) and name in names:
             return True
     return False
-
-
-def _extensions(head: RequestHead, stream: Stream) -> dict[str, Any]:
-    """Return the extensions that work for a request."""
-    extensions = _EXTENSIONS_1_0.copy() if head.is_http10 else _EXTENSIONS.copy()
-    if stream.tls is not None:
-        extensions["tls"] = stream.tls.copy()
-    return extensions
 
 
 def decode_path(raw_path: bytes) -> str:

@@ -384,7 +384,7 @@ class Session(Receiver):
             payload = _copy(payload)
         self.sent_bytes += len(payload)
         self._stream.send_bytes(self._writer.encode_message(payload, is_text))
-        return SENT if self._stream.is_writable else self._stream.wait_writable()
+        return SENT if self._stream.is_writable else self._stream.wait_writable(True)
 
     def _send_close(self, message: Message) -> Awaitable[None]:
         code = message.get("code")
@@ -467,7 +467,7 @@ class Session(Receiver):
             self._disconnected(ABNORMAL)
             self._caller.answered(self)
             return SENT
-        return SENT if self._stream.is_writable else self._stream.wait_writable()
+        return SENT if self._stream.is_writable else self._stream.wait_writable(True)
 
     def _deny(self, status: int, fields: Iterable[Field], body: bytes) -> Awaitable[None]:
         self._hold_denial(status, fields)

@@ -349,6 +349,9 @@ class Connection(Stream):
             self._state.loop.call_soon(self._release)
         if last:
             self._end_response()
+        elif self._transport.is_closing():
+            # A write has failed, which is told in a turn to come: one who goes on sending must wait for that.
+            self.is_writable = False
 
     def _release(self) -> None:
         """Send the parts that were held back."""
@@ -436,9 +439,9 @@ class Connection(Stream):
         self._transport.write(b"".join(end))
         self._end_response()
 
-    def wait_writable(self) -> Coroutine[Any, Any, None]:
+    def wait_writable(self, raises: bool) -> Coroutine[Any, Any, None]:
         """See Stream."""
-        return wait_writable(self)
+        return wait_writable(self, raises)
 
     def ask_for_body(self) -> None:
         """See Stream."""

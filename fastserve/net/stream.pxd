@@ -28,7 +28,7 @@ cdef class Stream(Watched):
     cpdef send_early_hint(self, object links)
     cpdef bint takes_trailers(self) except -1
     cpdef send_trailers(self, object fields)
-    cpdef object wait_writable(self)
+    cpdef object wait_writable(self, bint raises)
     cpdef ask_for_body(self)
     cpdef resume_reading(self)
     cpdef abort(self)

@@ -137,11 +137,11 @@ class Stream(Watched):
         """
         raise NotImplementedError
 
-    def wait_writable(self) -> Coroutine[Any, Any, None]:
-        """Return a coroutine that waits until the peer keeps up again.
+    def wait_writable(self, raises: bool) -> Coroutine[Any, Any, None]:
+        """Return a coroutine that waits until the peer keeps up again, or is gone.
 
         Raises:
-            ClientDisconnected: it is gone.
+            ClientDisconnected: it is gone, and `raises` is set.
         """
         raise NotImplementedError
 

@@ -25,15 +25,15 @@ class Writable(Protocol):
         """Return an event that is set when it becomes writable or closed, from now on."""
 
 
-async def wait_writable(target: Writable) -> None:
-    """Wait until `target` is writable.
+async def wait_writable(target: Writable, raises: bool) -> None:
+    """Wait until `target` is writable or closed.
 
     Raises:
-        ClientDisconnected: it was closed meanwhile.
+        ClientDisconnected: it was closed meanwhile, and `raises` is set.
     """
     while not target.is_writable and not target.is_closed:
         await target.change().wait()
-    if target.is_closed:
+    if raises and target.is_closed:
         raise ClientDisconnected("the client disconnected")
 
 

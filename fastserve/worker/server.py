@@ -39,6 +39,7 @@ from fastserve.wire.http1.parsers import fields_parser, head_reader
 from fastserve.wire.http1.protocol import Http1
 from fastserve.wire.http1.response import ResponseDefaults
 from fastserve.worker.lifespan import Lifespan
+from fastserve.worker.offers import http_spec_version, passes_paths
 from fastserve.worker.scoreboard import Record, Report, Scoreboard, WorkerState
 from fastserve.worker.status import StatusPaths
 
@@ -120,18 +121,21 @@ class Server:
         self._requests_left = self._most_requests()
         adopt_uvicorn_loggers()  # The application has been imported.
         self._access_log = open_access_log(settings.logs, loop)
+        self._app = app
         app = accelerate(app, mode=settings.app.accelerate)
         if settings.app.lifespan == "off":
             read_routes(app)
         self.lifespan = self._lifespan = Lifespan(app, settings.app.lifespan)
         forwarded = ForwardedFields(settings.proxies) if settings.proxies.headers else None
-        self._scopes = ScopeBuilder(settings.app.root_path, forwarded)
+        spec_version = http_spec_version(settings.app.http_spec_version)
+        self._scopes = ScopeBuilder(settings.app.root_path, forwarded, spec_version)
         self._application = Application(
             self._with_status(entrance(app)),
             self._scopes,
             loop=loop,
             concurrency=settings.connections.concurrency,
             cancel_after_s=settings.timeouts.cancel_s,
+            raises_disconnect=spec_version != "2.3",
             busy=self._with_status(too_busy),
             observers=[*self._observers(), *observers],
         )
@@ -327,6 +331,8 @@ class Server:
             self._lifespan.cancel()
             return
         self._scopes.state = self._lifespan.state
+        pathsend = self._settings.app.pathsend
+        self._scopes.offer_paths(passes_paths(self._app) if pathsend == "auto" else pathsend == "on")
         adopt_uvicorn_loggers()
         if self._access_log is not None:
             self._access_log.look_again()

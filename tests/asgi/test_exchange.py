@@ -64,7 +64,7 @@ class PlayedStream(Stream):
         self._refuse()
         self.told.append(list(fields))
 
-    def wait_writable(self) -> Coroutine[Any, Any, None]:
+    def wait_writable(self, raises: bool) -> Coroutine[Any, Any, None]:
         return asyncio.sleep(0)
 
     def ask_for_body(self) -> None:
@@ -91,6 +91,7 @@ class Caller(BaseCaller):
     """Who calls the application. calls, sent, left: what it was asked to do, and told."""
 
     def __init__(self) -> None:
+        self.raises_disconnect = True
         self.calls: list[Exchange] = []
         self.sent: list[Exchange] = []
         self.left: list[Exchange] = []
@@ -199,6 +200,27 @@ async def test_a_message_to_a_client_that_is_gone_raises(state: Writing, name: s
     with pytest.raises(expected):
         await played.send(SENDABLE[name])
     assert (played.writing, played.stream.take(), played.caller.sent) == (state, [], [])
+
+
+@pytest.mark.parametrize(("state", "name"), PAIRS, ids=PAIR_IDS)
+async def test_before_2_4_a_message_to_a_client_that_is_gone_goes_nowhere(state: Writing, name: str) -> None:
+    played = await in_state(state)
+    played.caller.raises_disconnect = False
+    played.exchange.connection_lost()
+    await played.send(SENDABLE[name], SENDABLE[name])
+    assert (played.writing, played.stream.take(), played.caller.sent) == (state, [], [])
+    assert respond(played.exchange.send, 200, FIELDS, b"body")
+    assert (played.writing, played.stream.take()) == (state, [])
+
+
+async def test_one_who_streams_to_nobody_lets_others_run() -> None:
+    played = await in_state(Writing.BODY)
+    played.caller.raises_disconnect = False
+    played.exchange.connection_lost()
+    ran: list[str] = []
+    asyncio.get_running_loop().call_soon(ran.append, "another")
+    await played.send(PART)
+    assert ran == ["another"]
 
 
 # A response in one step.

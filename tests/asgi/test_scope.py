@@ -180,6 +180,22 @@ def test_extensions_are_those_that_work() -> None:
     assert set(ScopeBuilder("").build(head(b"/"), stream())["extensions"]) == set(EXTENSIONS)
 
 
+def test_paths_are_offered_where_they_are_to_be() -> None:
+    builder = ScopeBuilder("")
+    for version in ("1.0", "1.1"):
+        for offered in (False, True):
+            builder.offer_paths(offered)
+            scope = builder.build(RequestHead("GET", b"/", b"", version, None, []), stream())
+            assert ("http.response.pathsend" in scope["extensions"]) is offered
+            assert "http.response.zerocopysend" in scope["extensions"]
+
+
+def test_the_version_of_the_specification_is_told() -> None:
+    assert ScopeBuilder("").build(head(), stream())["asgi"] == {"version": "3.0", "spec_version": "2.4"}
+    scope = ScopeBuilder("", None, "2.3").build(head(), stream())
+    assert scope["asgi"] == {"version": "3.0", "spec_version": "2.3"}
+
+
 def test_a_websocket_has_extensions_of_its_own() -> None:
     made = stream()
     made.scheme, made.tls = "https", {"tls_version": 0x0304}

@@ -921,6 +921,43 @@ async def test_a_client_that_resets_leaves_the_application_with_errors_and_nothi
     assert (peer.received, peer.connection.is_closed, rig.state.connections) == (b"", True, set())
 
 
+async def test_before_2_4_what_is_sent_to_a_client_that_resets_goes_nowhere() -> None:
+    app = PlayedApp()
+    rig = Rig(app)
+    rig.application.raises_disconnect = False
+    peer = rig.connect()
+    call = await begin(app, peer, request())
+    await call.start()
+    await call.body(b"part", more=True)
+    peer.connection.pause_writing()
+    full = asyncio.ensure_future(call.body(b"more", more=True))
+    await turns()
+    assert not full.done()
+    peer.reset()
+    await full
+    await call.body(b"rest")
+    call.end()
+    await turns()
+    assert (rig.state.connections, rig.application.running) == (set(), 0)
+
+
+@pytest.mark.parametrize("raises", [False, True])
+async def test_one_who_streams_without_end_hears_of_a_write_that_has_failed(raises: bool) -> None:
+    app = PlayedApp()
+    rig = Rig(app)
+    rig.application.raises_disconnect = raises
+    peer = rig.connect()
+    call = await begin(app, peer, request())
+    await call.start()
+    peer.transport.abort()  # as a transport does itself, which tells it in a turn to come
+    sending = asyncio.ensure_future(call.body(b"part", more=True))
+    await turns()
+    assert sending.done()
+    assert isinstance(sending.exception(), ClientDisconnected) is raises
+    assert peer.connection.is_closed
+    call.end()
+
+
 async def test_a_client_that_resets_while_reading_is_paused_leaves_nothing_behind() -> None:
     app = PlayedApp()
     rig = Rig(app, limit_unread=10)

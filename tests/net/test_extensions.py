@@ -136,6 +136,14 @@ async def test_a_file_is_the_body_and_the_connection_goes_on(sites: Sites, file:
         writer.close()
 
 
+async def test_a_relative_path_is_one_from_the_working_directory(
+    sites: Sites, short: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(short.parent)
+    async with sites(sends(pathsend("short"))) as site:
+        assert await site.get() == answer(b"0123456789")
+
+
 async def test_the_head_of_a_file_has_its_length(sites: Sites, short: Path) -> None:
     async with sites(sends(pathsend(short))) as site:
         assert await site.get(method="HEAD") == answer(b"", length=10)
@@ -151,21 +159,22 @@ async def test_of_a_file_that_has_grown_the_declared_part_is_sent(sites: Sites, 
     [
         ("{folder}/none", FileNotFoundError),
         ("{folder}", InvalidMessage),
-        ("short", InvalidMessage),
+        (5, InvalidMessage),
         ("/dev/null", InvalidMessage),
         ("{folder}/short", InvalidResponse),
     ],
-    ids=["missing", "a folder", "relative", "a device", "shorter than declared"],
+    ids=["missing", "a folder", "no path", "a device", "shorter than declared"],
 )
 async def test_what_cannot_be_sent_is_a_clean_failure(
-    path: str, error: type[Exception], sites: Sites, short: Path, tmp_path: Path
+    path: Any, error: type[Exception], sites: Sites, short: Path, tmp_path: Path
 ) -> None:
+    sending = pathsend(path.format(folder=tmp_path)) if isinstance(path, str) else {**pathsend(""), "path": path}
     raised: list[BaseException] = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"11")]})
         try:
-            await send(pathsend(path.format(folder=tmp_path)))
+            await send(sending)
         except Exception as seen:
             raised.append(seen)
             raise

@@ -29,7 +29,7 @@ class Target:
 
 
 async def test_what_is_writable_is_not_waited_for() -> None:
-    waiting = wait_writable(Target(is_writable=True))
+    waiting = wait_writable(Target(is_writable=True), True)
     with pytest.raises(StopIteration):
         waiting.send(None)
 
@@ -37,12 +37,12 @@ async def test_what_is_writable_is_not_waited_for() -> None:
 @pytest.mark.parametrize("is_writable", [False, True], ids=["full", "writable"])
 async def test_what_is_closed_raises(is_writable: bool) -> None:
     with pytest.raises(ClientDisconnected):
-        await wait_writable(Target(is_writable=is_writable, is_closed=True))
+        await wait_writable(Target(is_writable=is_writable, is_closed=True), True)
 
 
 async def test_what_is_full_is_waited_for_until_it_is_writable() -> None:
     target = Target()
-    waiting = asyncio.ensure_future(wait_writable(target))
+    waiting = asyncio.ensure_future(wait_writable(target, True))
     await turns()
     assert not waiting.done()
     target.is_writable = True
@@ -53,7 +53,7 @@ async def test_what_is_full_is_waited_for_until_it_is_writable() -> None:
 
 async def test_what_is_full_again_when_it_wakes_is_waited_for_again() -> None:
     target = Target()
-    waiting = asyncio.ensure_future(wait_writable(target))
+    waiting = asyncio.ensure_future(wait_writable(target, True))
     await turns()
     await target.wake()
     assert not waiting.done()
@@ -64,7 +64,7 @@ async def test_what_is_full_again_when_it_wakes_is_waited_for_again() -> None:
 
 async def test_what_is_closed_while_it_is_waited_for_raises() -> None:
     target = Target()
-    waiting = asyncio.ensure_future(wait_writable(target))
+    waiting = asyncio.ensure_future(wait_writable(target, True))
     await turns()
     target.is_closed = True
     await target.wake()
@@ -73,7 +73,7 @@ async def test_what_is_closed_while_it_is_waited_for_raises() -> None:
 
 async def test_the_wait_can_be_cancelled() -> None:
     target = Target()
-    waiting = asyncio.ensure_future(wait_writable(target))
+    waiting = asyncio.ensure_future(wait_writable(target, True))
     await turns()
     waiting.cancel()
     await turns()
