@@ -191,9 +191,10 @@ class RunningServer:
     def workers(self) -> list[psutil.Process]:
         """Its child processes; none when it has ended."""
         try:
-            return [child for child in self.process.children() if child.status() != psutil.STATUS_ZOMBIE]
+            children = self.process.children()
         except psutil.NoSuchProcess:
             return []
+        return [child for child in children if is_alive(child)]
 
     def send_signal(self, number: int) -> None:
         """Send a signal to the process that was started."""
