@@ -8,6 +8,7 @@ import platform
 import re
 import statistics
 import subprocess
+import sysconfig
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -106,13 +107,20 @@ def describe_machine() -> dict[str, Any]:
         "cpu": _cpu_model(),
         "cpus": os.cpu_count(),
         "system": f"{platform.system()} {platform.release()}",
-        "python": f"{platform.python_implementation()} {platform.python_version()}",
+        "python": f"{platform.python_implementation()} {platform.python_version()} ({_optimisations()})",
         "node": _output_of("node", "--version"),
         "versions": {name: _version(name) for name in _PACKAGES},
     }
 
 
 _PACKAGES = ("uvicorn", "granian", "hypercorn", "gunicorn", "uvloop", "httptools", "fastapi", "starlette", "pydantic")
+
+
+def _optimisations() -> str:
+    """Return what the interpreter was built with. Distributions and images have both, what pyenv builds has none."""
+    options = {"PGO": "--enable-optimizations", "LTO": "--with-lto"}
+    built_with = str(sysconfig.get_config_var("CONFIG_ARGS"))
+    return " and ".join(name for name, option in options.items() if option in built_with) or "neither PGO nor LTO"
 
 
 def _version(package: str) -> str | None:
