@@ -199,29 +199,31 @@ class Connection(Stream):
 
     def _take(self, event: Event) -> None:
         if isinstance(event, RequestHead):
-            self._phase = _SERVING
-            self._awaits_continue = event.expects_continue
-            opened = self._exchange = self._state.open_exchange(event, self)
-            if event.has_body:
-                self._start_with_body(opened)
-                return
-            if self._wire.is_ended:
-                opened.peer_closed()
-            opened.start()
+            self._take_head(event)
+        else:
+            self._take_body(event)
+
+    def _take_head(self, head: RequestHead) -> None:
+        self._phase = _SERVING
+        self._awaits_continue = head.expects_continue
+        opened = self._exchange = self._state.open_exchange(head, self)
+        if head.has_body:
+            self._start_with_body(opened)
             return
-        self._take_body(event)
+        if self._wire.is_ended:
+            opened.peer_closed()
+        opened.start()
 
     def _start_with_body(self, opened: Answering) -> None:
         """Start with what has come of the body together with the head, so that the application need not wait for it."""
         try:
             event = self._wire.next_event()
             if event is not None:
-                self._take_body(event)
+                self._take(event)
         finally:
             opened.start()
 
-    def _take_body(self, event: Event) -> None:
-        assert isinstance(event, BodyData)
+    def _take_body(self, event: BodyData) -> None:
         exchange = self._exchange
         if exchange is None:
             self._discard(event)
