@@ -533,6 +533,9 @@ class WebSocketSettings(Group):
     )
 
 
+_STOP_S = 30.0  # Programs that stop servers often wait no longer before they kill them.
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timeouts(Group):
     """Timeouts: how long each wait may last, to a quarter of a second."""
@@ -574,10 +577,11 @@ class Timeouts(Group):
         unit="seconds",
         minimum=0,
     )
-    graceful_s: float = option(
-        30.0,
+    graceful_s: float | None = option(
+        None,
         "--timeout-graceful-shutdown",
-        "Time for running requests to finish when the server stops. Then they are cancelled.",
+        "Time for running requests to finish when the server stops. Then they are cancelled. Without this it is 30"
+        " seconds, and 1 after SIGINT (Ctrl-C).",
         unit="seconds",
         minimum=0,
     )
@@ -604,6 +608,11 @@ class Timeouts(Group):
         unit="seconds",
         minimum=0,
     )
+
+    @property
+    def stop_s(self) -> float:
+        """The time for a graceful stop."""
+        return _STOP_S if self.graceful_s is None else self.graceful_s
 
     def __post_init__(self) -> None:
         Group.__post_init__(self)

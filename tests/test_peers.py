@@ -73,7 +73,7 @@ def test_every_option_of_uvicorn_is_in_the_guide(param: click.Option) -> None:
 # Where the default is another one, and the guide says so.
 SAFER = {
     "timeout_keep_alive": 75.0,
-    "timeout_graceful_shutdown": 30.0,
+    "timeout_graceful_shutdown": None,  # which stands for 30 seconds
     "timeout_worker": 30.0,
     "limit_request_head": 65536,
 }

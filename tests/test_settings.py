@@ -87,8 +87,9 @@ def test_what_is_promised_by_default() -> None:
         workers=1, loop="auto", balance="random", affinity="auto", preload=False, hooks=None, pid=None
     )
     assert settings.timeouts == Timeouts(
-        head_s=30, keep_alive_s=75, body_s=60, write_s=60, graceful_s=30, drain_delay_s=0, silent_s=30, boot_s=600
+        head_s=30, keep_alive_s=75, body_s=60, write_s=60, graceful_s=None, drain_delay_s=0, silent_s=30, boot_s=600
     )
+    assert settings.timeouts.stop_s == 30
     assert settings.requests == RequestLimits(
         line_bytes=16384, head_bytes=65536, fields=128, trailer_bytes=16384, body_bytes=0
     )

@@ -71,7 +71,7 @@ class FleetTimes:
     """In seconds. boot_s: to become ready. stop_s: to finish. quick_s: to finish when it is urgent.
 
     silent_s: for which an event loop may be silent. lifetime_s: after which a worker is replaced. Infinity is no limit.
-    delay_s: to go on serving after the server was told to stop.
+    delay_s: to go on serving after the server was told to stop. has_set_stop: the user has set the time to finish.
     """
 
     boot_s: float = math.inf
@@ -80,6 +80,7 @@ class FleetTimes:
     silent_s: float = math.inf
     lifetime_s: float = math.inf
     delay_s: float = 0.0
+    has_set_stop: bool = False
 
 
 @dataclass(slots=True)
@@ -427,9 +428,18 @@ class Fleet:
 
     def stop_quickly(self, now: float) -> None:
         """End the server soon; when it is ending already, at once. What comes within half a second is the same."""
-        if self._repeats.is_repeated(Stopping.QUICK, now):
-            return
-        self._advance(Stopping.QUICK if self._stopping is Stopping.NOT else Stopping.FORCED, now)
+        self._hurry(Stopping.QUICK, now)
+
+    def interrupt(self, now: float) -> None:
+        """End the server without its time to leave: soon, or in the time that the user has set for that.
+
+        When it is ending already, at once. What comes within half a second is the same.
+        """
+        self._hurry(Stopping.GRACEFUL if self._times.has_set_stop else Stopping.QUICK, now)
+
+    def _hurry(self, stopping: Stopping, now: float) -> None:
+        if not self._repeats.is_repeated(Stopping.QUICK, now):
+            self._advance(stopping if self._stopping is Stopping.NOT else Stopping.FORCED, now)
 
     def _advance(self, stopping: Stopping, now: float) -> None:
         if stopping > self._stopping:

@@ -124,8 +124,8 @@ class Master:
         self._alive_at = now
         self._handle_signal: dict[int, Callable[[], None]] = {
             signal.SIGTERM: self._stop,
-            signal.SIGINT: lambda: self._stop_quickly("SIGINT"),
-            signal.SIGQUIT: lambda: self._stop_quickly("SIGQUIT"),
+            signal.SIGINT: self._interrupt,
+            signal.SIGQUIT: self._stop_quickly,
             signal.SIGHUP: self._reload,
             signal.SIGTTIN: lambda: self._resize("SIGTTIN", +1),
             signal.SIGTTOU: lambda: self._resize("SIGTTOU", -1),
@@ -332,8 +332,13 @@ class Master:
         self._disinherit()
         self._fleet.stop(time.monotonic())
 
-    def _stop_quickly(self, name: str) -> None:
-        _log.info("Received %s, exiting.", name)
+    def _interrupt(self) -> None:
+        _log.info("Received SIGINT, exiting.")
+        self._disinherit()
+        self._fleet.interrupt(time.monotonic())
+
+    def _stop_quickly(self) -> None:
+        _log.info("Received SIGQUIT, exiting.")
         self._disinherit()
         self._fleet.stop_quickly(time.monotonic())
 
@@ -586,7 +591,8 @@ def _fleet_times(settings: Settings) -> FleetTimes:
     timeouts = settings.timeouts
     return FleetTimes(
         boot_s=timeouts.boot_s or math.inf,
-        stop_s=timeouts.graceful_s + _KILL_MARGIN_S,
+        stop_s=timeouts.stop_s + _KILL_MARGIN_S,
+        has_set_stop=timeouts.graceful_s is not None,
         quick_s=_QUICK_S,
         silent_s=timeouts.silent_s or math.inf,
         lifetime_s=settings.recycling.lifetime_s or math.inf,

@@ -56,9 +56,11 @@ class Owner(Protocol):
 class Person:
     """Someone at a terminal, or an init system: there is no parent process. clock: in seconds."""
 
-    signals: tuple[signal.Signals, ...] = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
+    signals: tuple[signal.Signals, ...] = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 
     def __init__(self, urls: Sequence[str], clock: Callable[[], float] = time.monotonic) -> None:
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup(1) has it ignored
+            self.signals += (signal.SIGHUP,)
         self._urls = urls
         self._clock = clock
         self._repeats = Repeats()
@@ -91,6 +93,8 @@ class Person:
             return
         if is_gentle:
             server.stop()
+        elif number == signal.SIGINT:
+            server.interrupt()
         else:
             server.stop_quickly()
 

@@ -51,6 +51,9 @@ class PlayedServer:
     def stop_quickly(self) -> None:
         self.stops.append("quickly")
 
+    def interrupt(self) -> None:
+        self.stops.append("interrupt")
+
     @property
     def typed(self) -> Server:
         """This, as what it stands for."""
@@ -88,10 +91,10 @@ def test_a_person_hears_nothing_of_a_worn_worker(caplog: pytest.LogCaptureFixtur
     [
         ([signal.SIGTERM], ["stop"]),
         ([signal.SIGHUP], ["stop"]),
-        ([signal.SIGINT], ["quickly"]),
+        ([signal.SIGINT], ["interrupt"]),
         ([signal.SIGQUIT], ["quickly"]),
         ([signal.SIGTERM, signal.SIGTERM], ["stop", "stop"]),
-        ([signal.SIGTERM, signal.SIGINT, signal.SIGINT], ["stop", "quickly", "quickly"]),
+        ([signal.SIGTERM, signal.SIGINT, signal.SIGINT], ["stop", "interrupt", "interrupt"]),
     ],
     ids=lambda value: " ".join(getattr(each, "name", "") for each in value),
 )
@@ -111,8 +114,8 @@ def test_a_person_stops_the_server_more_urgently_with_each_signal(
     [
         ([signal.SIGTERM, signal.SIGTERM], ["stop"]),
         ([signal.SIGTERM, signal.SIGHUP], ["stop"]),
-        ([signal.SIGINT, signal.SIGINT], ["quickly"]),
-        ([signal.SIGTERM, signal.SIGINT], ["stop", "quickly"]),
+        ([signal.SIGINT, signal.SIGINT], ["interrupt"]),
+        ([signal.SIGTERM, signal.SIGINT], ["stop", "interrupt"]),
     ],
     ids=lambda value: " ".join(getattr(each, "name", "") for each in value),
 )
@@ -140,6 +143,11 @@ def test_sighup_renews_the_certificates_of_a_server_that_never_had_a_terminal(
     server = PlayedServer(has_certificates=has_certificates)
     Person([]).tell(signal.SIGHUP, server.typed)
     assert (server.stops, server.renewals) == (stops, renewals)
+
+
+def test_a_sighup_that_is_ignored_stays_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(signal, "getsignal", {signal.SIGHUP: signal.SIG_IGN}.get)
+    assert Person([]).signals == (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 
 
 async def test_a_person_is_not_watched() -> None:
