@@ -67,6 +67,15 @@ def run() -> NoReturn:
     sys.exit(status)
 
 
+def leave(argv: Sequence[str] | None = None) -> NoReturn:
+    """Run the `fastserve` command, and leave the program that calls this, as `uvicorn.main` does.
+
+    Raises:
+        SystemExit: always, with the status; also in each worker.
+    """
+    sys.exit(main(argv))
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the `fastserve` command and return its exit status."""
     try:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import atexit
 import contextlib
+import functools
 import logging
 import os
+import random
 import signal
 import socket
 import sys
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
+from dataclasses import replace
 from types import FrameType
 from typing import Any
 
@@ -99,6 +102,14 @@ class Server:
         self._woken = asyncio.Event()
         self._on_ready: Callable[[], None] = lambda: None
         self._captured_signals: list[int] = []
+
+    @functools.cached_property
+    def limit_max_requests(self) -> int | None:
+        """After how many requests the server ends, with a part of this by chance; None when it does not."""
+        recycling = self.config.settings.recycling
+        if recycling.max_requests is None:
+            return None
+        return recycling.max_requests + random.randint(0, recycling.max_requests_jitter)
 
     # Stopping, from any thread and from signal handlers.
 
@@ -260,9 +271,11 @@ class Server:
             StartupError: the application does not start, or an address cannot be listened on.
         """
         settings = self.config.settings
+        recycling = replace(settings.recycling, max_requests=self.limit_max_requests, max_requests_jitter=0)
+        settings = replace(settings, recycling=recycling)
         self._loop = loop = asyncio.get_running_loop()
         if sockets is None:
-            self._opened = ListeningSockets(settings.bind, settings.processes.balance)
+            self._opened = ListeningSockets(settings.bind, settings.processes.balance, scheme=settings.tls.scheme)
         serving = sockets if sockets is not None else self._opened_sockets()
         ready = loop.create_future()
         self._core = Core(

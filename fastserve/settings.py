@@ -464,6 +464,11 @@ class TlsSettings(Group):
         """Whether TLS is to be spoken."""
         return self.certfile is not None
 
+    @property
+    def scheme(self) -> str:
+        """The scheme of URLs (RFC 9110 §4.2)."""
+        return "https" if self.is_wanted else "http"
+
     def __post_init__(self) -> None:
         Group.__post_init__(self)
         if self.version not in (2, 5, 17):

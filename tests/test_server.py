@@ -24,6 +24,7 @@ import fastserve
 from fastserve import Config, Server
 from fastserve.errors import LifespanError, SettingsError, StartupError
 from fastserve.testing import serving
+from tests.certificates import client_context, write_pair
 
 pytestmark = pytest.mark.usefixtures("own_logging")
 
@@ -187,6 +188,20 @@ async def test_a_server_ends_after_so_many_requests(loop_factory: object, caplog
         await asyncio.to_thread(get, f"http://127.0.0.1:{port_of(server)}/")
     await task
     assert "Maximum request limit of 2 exceeded. Terminating process." in caplog.messages
+
+
+async def test_the_number_of_requests_after_which_a_server_ends_is_shown(loop_factory: object) -> None:
+    assert Server(config(App())).limit_max_requests is None
+    server = Server(config(App(), limit_max_requests=1, limit_max_requests_jitter=2))
+    most = server.limit_max_requests
+    assert most in (1, 2, 3)
+    serving = asyncio.create_task(server.serve())
+    while not server.started:
+        await asyncio.sleep(0.005)
+    for _ in range(most):
+        assert not server.should_exit
+        await asyncio.to_thread(get, f"http://127.0.0.1:{port_of(server)}/")
+    await serving
 
 
 async def test_the_program_is_called_back(loop_factory: object) -> None:
@@ -388,6 +403,14 @@ def test_several_servers_run_side_by_side() -> None:
     with serving(App()) as first, serving(App(), root_path="/api") as second:
         assert first != second
         assert get(f"{first}/") == get(f"{second}/") == b"hello"
+
+
+def test_a_server_with_a_certificate_is_at_an_https_url(tmp_path: Path) -> None:
+    with serving(App(), **write_pair(tmp_path)) as url:
+        assert url.startswith("https://127.0.0.1:")
+        context = client_context()
+        with urllib.request.urlopen(f"{url}/", timeout=_PATIENCE_S, context=context) as answer:
+            assert answer.read() == b"hello"
 
 
 def test_a_test_sees_why_the_application_does_not_start() -> None:

@@ -208,7 +208,7 @@ class ListeningSockets:
     @property
     def urls(self) -> list[str]:
         """Where the server can be reached."""
-        return [opened.url.replace("http:", f"{self._scheme}:", 1) for opened in self._opened.values()]
+        return [_with_scheme(opened.url, self._scheme) for opened in self._opened.values()]
 
     def _groups(self) -> Iterator[Group]:
         for opened in self._opened.values():
@@ -304,8 +304,8 @@ class ListeningSockets:
             opened.close()
 
 
-def bind_one(address: BindAddress, backlog: int) -> tuple[socket.socket, str]:
-    """Return a socket that is bound to an address, the first one of a host, and where it can be reached.
+def bind_one(address: BindAddress, backlog: int, scheme: str) -> tuple[socket.socket, str]:
+    """Return a socket that is bound to an address, the first one of a host, and the URL where it can be reached.
 
     Raises:
         BindError: the address cannot be bound.
@@ -314,10 +314,10 @@ def bind_one(address: BindAddress, backlog: int) -> tuple[socket.socket, str]:
         return _open_unix(address.path, backlog), f"unix:{address.path}"
     if not isinstance(address, TcpAddress):
         sock = _open_inherited(address.fd)
-        return sock, _url(sock)
+        return sock, _with_scheme(_url(sock), scheme)
     family, host = next(_resolve(address))
     sock = _bind_tcp(family, host, address.port)
-    return sock, f"http://{authority(address.host or host, sock.getsockname()[1])}"
+    return sock, f"{scheme}://{authority(address.host or host, sock.getsockname()[1])}"
 
 
 def _with_keys(addresses: Iterable[BindAddress]) -> Iterator[tuple[str, BindAddress]]:
@@ -440,3 +440,7 @@ def _is_connected(sock: socket.socket) -> bool:
 def _url(sock: socket.socket) -> str:
     name = socket_authority(sock.getsockname())
     return name if name.startswith("unix:") else f"http://{name}"
+
+
+def _with_scheme(url: str, scheme: str) -> str:
+    return url.replace("http:", f"{scheme}:", 1)

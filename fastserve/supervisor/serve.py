@@ -100,7 +100,7 @@ class _Operator(Person):
 def _serve_alone(settings: Settings, notifier: Notifier, certificates: Certificates | None) -> int:
     _announce(settings, "1 worker")
     place = only_place() if settings.status.is_wanted else None
-    sockets = ListeningSockets(settings.bind, settings.processes.balance, scheme=_scheme(certificates))
+    sockets = ListeningSockets(settings.bind, settings.processes.balance, scheme=settings.tls.scheme)
     try:
         return run_worker(
             settings,
@@ -112,10 +112,6 @@ def _serve_alone(settings: Settings, notifier: Notifier, certificates: Certifica
         )
     finally:
         sockets.close()
-
-
-def _scheme(certificates: Certificates | None) -> str:
-    return "http" if certificates is None else "https"
 
 
 def only_place() -> Place:
@@ -150,8 +146,7 @@ def _supervise(
     hooks = load_hooks(settings.processes.hooks)
     inherited = inheritance.addresses if inheritance is not None else None
     watcher: Watcher | None = None
-    scheme = _scheme(certificates)
-    sockets = ListeningSockets(settings.bind, settings.processes.balance, inherited, scheme=scheme)
+    sockets = ListeningSockets(settings.bind, settings.processes.balance, inherited, scheme=settings.tls.scheme)
     try:
         watcher = Watcher(settings.reload) if settings.reload.reload else None
         master = Master(
