@@ -35,6 +35,7 @@ from fastserve.supervisor.fleet import (
     Finish,
     Fleet,
     FleetTimes,
+    GiveUp,
     Kill,
     Leave,
     OpenSlot,
@@ -273,6 +274,7 @@ class Master:
                 self._fleet.leaving(process.pid, time.monotonic())
             case "failed":
                 process.has_failed = True
+                self._fleet.explained(process.pid, time.monotonic())
                 self._tell_failure(text)
 
     def _worker_is_ready(self, process: WorkerProcess) -> None:
@@ -458,7 +460,7 @@ class Master:
             case _:
                 self._act_on_worker(action)
 
-    def _act_on_worker(self, action: Stop | Quit | Warn | Abort | Kill) -> None:
+    def _act_on_worker(self, action: Stop | Quit | Warn | GiveUp | Abort | Kill) -> None:
         match action:
             case Stop(pid):
                 if self._fleet.is_stopping:
@@ -473,6 +475,9 @@ class Master:
                 text = "The event loop of worker [%d] has been blocked for %.1f seconds. What its threads are doing:"
                 _log.warning(text, pid, silent_s)
                 self._signal(pid, signal.SIGUSR2)
+            case GiveUp(pid):
+                if pid in self._workers:
+                    self._workers[pid].ask_to_give_up()
             case Abort(pid, reason):
                 _log.error("Aborting worker [%d]: %s.", pid, reason)
                 self._signal(pid, signal.SIGABRT)

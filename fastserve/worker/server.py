@@ -289,6 +289,10 @@ class Server:
         is_first = self._stopping < Stopping.GRACEFUL or (self._stopping is Stopping.GRACEFUL and self._is_replaced)
         self._advance(stopping if is_first else Stopping.FORCED)
 
+    def give_up_start(self) -> None:
+        """End with what the application waits for, if it has not started. To be called in the event loop."""
+        self._lifespan.give_up(f"it has not started within {self._settings.timeouts.boot_s:g} seconds")
+
     def end_at_once(self) -> None:
         """End without waiting for anything."""
         self._advance(Stopping.FORCED)

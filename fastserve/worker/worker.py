@@ -173,7 +173,8 @@ def explain(error: StartupError) -> str:
     reason = str(error).rstrip()
     if "\n" in reason:  # Starlette gives the whole traceback as its reason.
         return f"Application startup failed. Exiting.\n{reason}"
-    return f"Application startup failed: {reason}. Exiting."
+    where = f"\nIt waits here (most recent call last):\n{error.stack.rstrip()}" if error.stack else ""
+    return f"Application startup failed: {reason}. Exiting.{where}"
 
 
 async def _serve(new_server: Callable[[], Server], owner: Owner, signals: Signals) -> None:

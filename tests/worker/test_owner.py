@@ -14,7 +14,7 @@ from typing import Any, cast
 import pytest
 
 from fastserve.worker import owner as owner_module
-from fastserve.worker.owner import Parent, Person, announce
+from fastserve.worker.owner import GIVE_UP, Parent, Person, announce
 from fastserve.worker.scoreboard import Record, Scoreboard
 from fastserve.worker.server import Server
 from tests.doubles import turns, until
@@ -50,6 +50,9 @@ class PlayedServer:
 
     def stop_quickly(self) -> None:
         self.stops.append("quickly")
+
+    def give_up_start(self) -> None:
+        self.stops.append("give up")
 
     def interrupt(self) -> None:
         self.stops.append("interrupt")
@@ -283,6 +286,33 @@ def test_a_signal_after_the_parent_has_ended_arms_a_watchdog_for_a_loop_that_is_
     server = PlayedServer()
     Parent(channel[1], os.getpid(), new_record()).tell(signal.SIGTERM, server.typed)  # a process that is not our parent
     assert (server.stops, watchdog) == (["quickly"], [((3.0,), {"exit": True})])
+
+
+@pytest.mark.usefixtures("loop_factory")
+async def test_a_worker_gives_up_its_start_when_the_parent_says_so(
+    channel: tuple[socket.socket, socket.socket],
+) -> None:
+    theirs, ours = channel
+    server = PlayedServer()
+    Parent(ours, os.getppid(), new_record()).watch(asyncio.get_running_loop(), server.typed)
+    theirs.send(GIVE_UP)
+    await until(lambda: server.stops)
+    await turns()
+    assert server.stops == ["give up"]
+    asyncio.get_running_loop().remove_reader(ours)
+
+
+@pytest.mark.usefixtures("loop_factory")
+async def test_a_parent_that_has_ended_with_something_unread_has_ended(
+    channel: tuple[socket.socket, socket.socket],
+) -> None:
+    theirs, ours = channel
+    server, parent = PlayedServer(), Parent(ours, os.getppid(), new_record())
+    parent.worker_is_worn("it is old")
+    parent.watch(asyncio.get_running_loop(), server.typed)
+    theirs.close()
+    await until(lambda: server.stops)
+    assert server.stops == ["quickly"]
 
 
 @pytest.mark.usefixtures("loop_factory")
