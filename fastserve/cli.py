@@ -108,8 +108,10 @@ def _serve(argv: Sequence[str]) -> int:
     if settings.reload.reload:
         _refuse_missing("--reload-dir", settings.reload.directories)
     configure_logging(settings.logs)
-    for text in (*given.notes, *settings.notes):
+    for text in given.notes:
         _log.info("%s.", text)
+    for text in settings.remarks:
+        _log.warning("%s.", text)
     for text in remarks(given.names, os.environ):
         _log.warning("%s", text)
     return serve(settings)

@@ -22,7 +22,7 @@ from typing import Any
 from fastserve.asgi.types import ASGIApp
 from fastserve.config import STARTUP_FAILURE, Config
 from fastserve.errors import StartupError
-from fastserve.settings import Settings
+from fastserve.settings import Settings, listed
 from fastserve.supervisor.cpus import placed
 from fastserve.supervisor.listeners import ListeningSockets
 from fastserve.supervisor.pidfile import PidFile
@@ -240,8 +240,13 @@ class Server:
         """
         settings = self.config.settings
         unused = needing_other_processes(settings)
+        for text in settings.remarks:
+            _log.warning("%s.", text)
         if unused:
-            _log.warning("Server is one process, and does not use %s: fastserve.run does.", _quoted(unused))
+            _log.warning(
+                "Server is one process, and does not use %s: fastserve.run does.",
+                listed([repr(name) for name in unused]),
+            )
         with contextlib.ExitStack() as stack:
             if settings.processes.pid is not None:
                 stack.enter_context(PidFile(settings.processes.pid))
@@ -380,9 +385,14 @@ def run(app: ASGIApp | Callable[..., Any] | str, **options: Any) -> None:
             sys.exit(status)
     elif unused := needing_other_processes(settings):
         if isinstance(app, str):
-            _log.warning("You must call fastserve.run in the main thread to enable %s.", _quoted(unused))
+            _log.warning(
+                "You must call fastserve.run in the main thread to enable %s.", listed([repr(name) for name in unused])
+            )
         else:
-            _log.warning("You must pass the application as an import string to enable %s.", _quoted(unused))
+            _log.warning(
+                "You must pass the application as an import string to enable %s.",
+                listed([repr(name) for name in unused]),
+            )
         sys.exit(STARTUP_FAILURE)
     else:
         Server(config).run_to_end()
@@ -393,16 +403,12 @@ def needing_other_processes(settings: Settings) -> list[str]:
     return [name for name in settings.supervised if name != "limit_max_requests"]
 
 
-def _quoted(names: list[str]) -> str:
-    """Return names as in 'a', 'b' and 'c'."""
-    *most, last = [f"'{name}'" for name in names]
-    return f"{', '.join(most)} and {last}" if most else last
-
-
 def _serve_by_name(settings: Settings) -> int:
     """Serve as the command does, and return the exit status; workers do not return."""
     pid = os.getpid()
     before = {number: signal.getsignal(number) for number in (*_SIGNALS, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1)}
+    for text in settings.remarks:
+        _log.warning("%s.", text)
     try:
         return serve_settings(settings, before_load=atexit._clear)
     except StartupError as error:

@@ -839,16 +839,34 @@ class Settings:
         return bool(self.supervised)
 
     @property
-    def notes(self) -> list[str]:
-        """What to tell of options that have no meaning because of others."""
-        notes = []
-        default = BindSettings()
-        if self.bind.is_named and (self.bind.host, self.bind.port) != (default.host, default.port):
-            notes.append("--host and --port are not used: another address is named")
-        watched = self.reload.directories or self.reload.includes or self.reload.excludes
-        if watched and not self.reload.reload:
-            notes.append("what --reload-dir, --reload-include and --reload-exclude say is not used without --reload")
-        return notes
+    def remarks(self) -> list[str]:
+        """What to warn of: options that have no effect because of others."""
+        watched = ("directories", "includes", "excludes", "delay_s")
+        opened = ("max_bytes", "max_queue", "ping_interval_s", "ping_timeout_s", "per_message_deflate")
+        logged = ("access_log_format", "access_log_exclude", "access_log_sample")
+        alone = _given(self.timeouts, "silent_s", "boot_s") + _given(self.processes, "balance")
+        found = (
+            (not self.needs_supervisor, alone, "in one process without a supervisor"),
+            (self.bind.is_named, _given(self.bind, "host", "port"), "when another address is named"),
+            (not self.reload.reload, _given(self.reload, *watched), "without --reload"),
+            (
+                self.recycling.max_requests is None,
+                _given(self.recycling, "max_requests_jitter"),
+                "without --limit-max-requests",
+            ),
+            (
+                self.websockets.ws == "none",
+                _given(self.websockets, *opened) + _given(self.connections, "websockets"),
+                "with --ws none",
+            ),
+            (self.proxies.protocol == "off", _given(self.proxies, "protocol_trusted"), "without --proxy-protocol on"),
+            (not self.logs.access_log, _given(self.logs, *logged), "with --no-access-log"),
+        )
+        return [
+            f"{listed(flags)} {'has' if len(flags) == 1 else 'have'} no effect {when}"
+            for applies, flags, when in found
+            if applies and flags
+        ]
 
     @classmethod
     def from_options(cls, values: Mapping[str, Any]) -> Settings:
@@ -867,6 +885,19 @@ class Settings:
         if left:
             raise SettingsError(f"unknown option {next(iter(left))!r}")
         return cls(**groups)
+
+
+def listed(names: list[str]) -> str:
+    """Return names as in "a, b and c"."""
+    *most, last = names
+    return f"{', '.join(most)} and {last}" if most else last
+
+
+def _given(group: Group, *names: str) -> list[str]:
+    """Return the flags of those options of a group that have another value than the default."""
+    declared = {name: each.flag for name, each in declared_options(type(group))}
+    default = {each.name: each.default for each in fields(cast("Any", group))}
+    return [declared[name] for name in names if getattr(group, name) != default[name]]
 
 
 def option_groups() -> Iterator[tuple[str, type[Any]]]:

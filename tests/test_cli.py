@@ -568,6 +568,12 @@ def test_an_error_of_ours_is_not_hidden(serving: Serving) -> None:
         cli.main(["main:app"])
 
 
+def test_an_option_that_has_no_effect_is_warned_of(serving: Serving, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["main:app", "--timeout-worker", "5"]) == 0
+    text = "WARNING:  --timeout-worker has no effect in one process without a supervisor.\n"
+    assert capsys.readouterr().err == text
+
+
 def test_logging_is_configured_before_anything_is_served(serving: Serving, capsys: pytest.CaptureFixture[str]) -> None:
     def end() -> int:
         logging.getLogger("fastserve").debug("x")

@@ -351,6 +351,13 @@ def test_a_server_says_which_options_it_does_not_use(
     assert said == [f"Server is one process, and does not use {named}: fastserve.run does."]
 
 
+def test_a_server_says_which_options_have_no_effect(caplog: pytest.LogCaptureFixture) -> None:
+    with serving(App(), timeout_worker=5):
+        pass
+    said = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert said == ["--timeout-worker has no effect in one process without a supervisor."]
+
+
 def test_a_server_writes_its_process_id_where_it_is_to(tmp_path: Path) -> None:
     with serving(App(), pid=tmp_path / "server.pid"):
         assert int((tmp_path / "server.pid").read_text()) == os.getpid()
