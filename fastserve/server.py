@@ -181,9 +181,11 @@ class Server:
 
         Raises:
             NestedServer: an application that is being loaded calls this.
+            RuntimeError: an event loop is running here.
             SystemExit: the server cannot start, which is logged.
         """
         refuse_nested()
+        _refuse_in_loop("Server.run()", "await Server.serve()")
         self._run(self.serve(sockets))
 
     def run_to_end(self) -> None:
@@ -374,9 +376,11 @@ def run(app: ASGIApp | Callable[..., Any] | str, **options: Any) -> None:
 
     Raises:
         NestedServer: an application that is being loaded calls this.
+        RuntimeError: an event loop is running here.
         SystemExit: the server cannot start, or has failed, which is logged.
     """
     refuse_nested()
+    _refuse_in_loop("fastserve.run()", "await fastserve.serve(...)")
     config = Config(app, **options)
     settings = config.settings
     if isinstance(app, str) and threading.current_thread() is threading.main_thread():
@@ -396,6 +400,19 @@ def run(app: ASGIApp | Callable[..., Any] | str, **options: Any) -> None:
         sys.exit(STARTUP_FAILURE)
     else:
         Server(config).run_to_end()
+
+
+def _refuse_in_loop(called: str, instead: str) -> None:
+    """Do nothing, unless an event loop is running in this thread, which could not run another one meanwhile.
+
+    Raises:
+        RuntimeError: it is.
+    """
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return
+    raise RuntimeError(f"{called} runs an event loop of its own, and one is running here already: use {instead}")
 
 
 def needing_other_processes(settings: Settings) -> list[str]:

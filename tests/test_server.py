@@ -358,6 +358,13 @@ def test_a_server_says_which_options_have_no_effect(caplog: pytest.LogCaptureFix
     assert said == ["--timeout-worker has no effect in one process without a supervisor."]
 
 
+async def test_a_running_loop_is_told_of_the_coroutine_to_await() -> None:
+    with pytest.raises(RuntimeError, match=r"^fastserve\.run\(\) runs .*: use await fastserve\.serve\(\.\.\.\)$"):
+        fastserve.run("main:app", log_config=None)
+    with pytest.raises(RuntimeError, match=r"^Server\.run\(\) runs .*: use await Server\.serve\(\)$"):
+        Server(config(App())).run()
+
+
 def test_a_server_writes_its_process_id_where_it_is_to(tmp_path: Path) -> None:
     with serving(App(), pid=tmp_path / "server.pid"):
         assert int((tmp_path / "server.pid").read_text()) == os.getpid()
