@@ -13,7 +13,15 @@ from dataclasses import dataclass, field, fields
 from decimal import Decimal
 from typing import Any, Literal, cast
 
-from fastserve.addresses import AllowList, BindAddress, InheritedAddress, TcpAddress, UnixAddress, parse_bind
+from fastserve.addresses import (
+    AllowList,
+    BindAddress,
+    InheritedAddress,
+    TcpAddress,
+    UnixAddress,
+    parse_bind,
+    without_brackets,
+)
 from fastserve.errors import SettingsError
 
 
@@ -187,7 +195,7 @@ class BindSettings(Group):
             return [UnixAddress(self.uds)]
         if self.fd is not None:
             return [InheritedAddress(self.fd)]
-        return [parse_bind(text) for text in self.bind] or [TcpAddress(self.host, self.port)]
+        return [parse_bind(text) for text in self.bind] or [TcpAddress(without_brackets(self.host), self.port)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -746,6 +754,8 @@ class StatusSettings(Group):
         for flag, path in (("--ready-path", self.ready_path), ("--status-path", self.status_path)):
             if path is not None and not path.startswith("/"):
                 raise SettingsError(f"{flag}: {path!r} does not begin with a slash")
+        if self.is_wanted and self.ready_path == self.status_path:
+            raise SettingsError(f"--ready-path and --status-path: both are {self.ready_path!r}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

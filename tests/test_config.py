@@ -98,9 +98,9 @@ def test_an_unknown_keyword_is_an_error_that_names_the_right_one(keyword: str, h
         ({"http2": True}, "http2: HTTP/2 is not served"),
         (
             {"ws": "no.such:Class"},
-            "--ws: 'no.such:Class' is not one of auto, none. In fastserve, WebSockets are spoken by fastserve itself",
+            "--ws: 'no.such:Class' is not one of auto, none; fastserve implements WebSocket itself",
         ),
-        ({"http": socket.socket}, "--http: socket cannot be plugged in. In fastserve, requests are read "),
+        ({"http": socket.socket}, "--http: socket cannot be plugged in; fastserve reads requests "),
         ({"loop": "trio"}, "--loop: 'trio' is not"),
         ({"workers": 0}, "--workers: 0 is less than 1"),
         ({"port": "x"}, "--port: 'x' is not a whole number"),

@@ -166,6 +166,7 @@ class ListeningSockets:
         self._balance = balance
         self._steering: tuple[Collection[int], Mapping[int, int]] | None = None
         self._opened: dict[str, Opened] = {}
+        self._bound: list[tuple[int, str, int]] = []
         taken = {key: Opened.from_description(content) for key, content in (inherited or {}).items()}
         try:
             for key, address in _with_keys(settings.addresses):
@@ -194,6 +195,7 @@ class ListeningSockets:
         try:
             for family, host in _resolve(address):
                 sock = _bind_tcp(family, host, port)
+                self._refuse_twice(sock)
                 port = sock.getsockname()[1]  # with port 0, the same one for every address of the host
                 if self._balance == "shared" or sys.platform != "linux":
                     opened.shared.append(sock)
@@ -204,6 +206,21 @@ class ListeningSockets:
             raise
         opened.url = f"http://{authority(address.host or host, port)}"
         return opened
+
+    def _refuse_twice(self, sock: socket.socket) -> None:
+        """Fail on an address that another one takes too: the kernel does not before the second socket listens.
+
+        Raises:
+            BindError: it is one.
+        """
+        host, port = sock.getsockname()[:2]
+        every = "::" if sock.family == socket.AF_INET6 else "0.0.0.0"
+        for family, other, other_port in self._bound:
+            if (family, other_port) == (sock.family, port) and (other == host or every in (other, host)):
+                sock.close()
+                where, also = authority(host, port), authority(other, port)
+                raise BindError(f"cannot listen on {where}: {also} is to be listened on already")
+        self._bound.append((sock.family, host, port))
 
     @property
     def urls(self) -> list[str]:
