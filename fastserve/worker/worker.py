@@ -113,7 +113,7 @@ class Signals:
 def _announce_cut() -> None:
     """Say what the watchdog is going to do, unless the process ends before."""
     time.sleep(_FORCE_S - _ANNOUNCED_S)
-    _log.error("The event loop is blocked, and the process is cut off. What its threads are doing:")
+    _log.error("The process does not end, and is cut off. What its threads are doing:")
 
 
 def run_worker(

@@ -361,9 +361,7 @@ def test_what_blocks_the_event_loop_is_shown_when_it_has_to_be_cut_off(start: St
         server.send_signal(signal.SIGTERM)
         server.send_signal(signal.SIGINT)
         server.wait_exit()
-    told, _, shown = server.log.partition(
-        "The event loop is blocked, and the process is cut off. What its threads are doing:\n"
-    )
+    told, _, shown = server.log.partition("The process does not end, and is cut off. What its threads are doing:\n")
     assert "Timeout" not in told
     assert f'File "{folder / "served.py"}", line ' in shown
     assert " in block\n" in server.log
