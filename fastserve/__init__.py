@@ -13,15 +13,23 @@ from fastserve.version import VERSION
 
 if TYPE_CHECKING:
     from fastserve.accel import accelerate
+    from fastserve.cli import leave as main
     from fastserve.config import Config
     from fastserve.server import Server, run, serve
 
 __version__ = VERSION
 
-__all__ = ["Config", "Server", "__version__", "accelerate", "run", "serve"]
+__all__ = ["Config", "Server", "__version__", "accelerate", "main", "run", "serve"]
 
 # What programs use is imported when it is asked for: workers and tools import parts of this package only.
-_PLACES = {"accelerate": "accel", "Config": "config", "Server": "server", "run": "server", "serve": "server"}
+_PLACES = {
+    "accelerate": ("accel", "accelerate"),
+    "Config": ("config", "Config"),
+    "Server": ("server", "Server"),
+    "main": ("cli", "leave"),
+    "run": ("server", "run"),
+    "serve": ("server", "serve"),
+}
 _MODULES = ("config", "logging", "server", "testing")
 
 
@@ -29,7 +37,8 @@ def __getattr__(name: str) -> Any:
     if name in _MODULES:
         return importlib.import_module(f"fastserve.{name}")
     if name in _PLACES:
-        return getattr(importlib.import_module(f"fastserve.{_PLACES[name]}"), name)
+        module, attribute = _PLACES[name]
+        return getattr(importlib.import_module(f"fastserve.{module}"), attribute)
     raise AttributeError(f"module 'fastserve' has no attribute {name!r}")
 
 

@@ -7,6 +7,7 @@ of these that has one decides.
 from __future__ import annotations
 
 import contextlib
+import difflib
 import importlib.util
 import logging
 import os
@@ -26,7 +27,7 @@ from fastserve.accel.versions import why_not
 from fastserve.environment import fall_back, find_variable, load_env_file, refuse_variables, remarks
 from fastserve.errors import SettingsError, StartupError
 from fastserve.logs import configure_logging
-from fastserve.peers import ADVICE, FULFILLED, STANDS_FOR, STANDS_FOR_BECAUSE, UVICORN_LISTS, aliases
+from fastserve.peers import ADVICE, ALIASES, FULFILLED, STANDS_FOR, STANDS_FOR_BECAUSE, UVICORN_LISTS, aliases
 from fastserve.settings import (
     AppSettings,
     Settings,
@@ -67,6 +68,15 @@ def run() -> NoReturn:
     sys.exit(status)
 
 
+def leave(argv: Sequence[str] | None = None) -> NoReturn:
+    """Run the `fastserve` command, and leave the program that calls this, as `uvicorn.main` does.
+
+    Raises:
+        SystemExit: always, with the status; also in each worker.
+    """
+    sys.exit(main(argv))
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the `fastserve` command and return its exit status."""
     try:
@@ -99,8 +109,10 @@ def _serve(argv: Sequence[str]) -> int:
     if settings.reload.reload:
         _refuse_missing("--reload-dir", settings.reload.directories)
     configure_logging(settings.logs)
-    for text in (*given.notes, *settings.notes):
+    for text in given.notes:
         _log.info("%s.", text)
+    for text in settings.remarks:
+        _log.warning("%s.", text)
     for text in remarks(given.names, os.environ):
         _log.warning("%s", text)
     return serve(settings)
@@ -277,7 +289,7 @@ def _command() -> click.Command:
             help="Show the version, and what it runs on.",
         ),
         click.Option(
-            ["--help"],
+            ["--help", "-h"],
             is_flag=True,
             is_eager=True,
             expose_value=False,
@@ -305,7 +317,7 @@ def _routes_command() -> click.Command:
         params=params,
         callback=_show_routes,
         help="Show the routes of APP.",
-        context_settings={"auto_envvar_prefix": "FASTSERVE"},
+        context_settings={"auto_envvar_prefix": "FASTSERVE", "help_option_names": ["--help", "-h"]},
     )
 
 
@@ -414,11 +426,22 @@ def _read_file(ctx: click.Context, param: click.Parameter, path: str | None) -> 
             if not isinstance(value, str):
                 raise click.UsageError(f"{file}: {key}: {value!r} is not text")
         elif name not in known:
-            raise click.UsageError(f"{file}: unknown option {key!r}")
+            raise click.UsageError(f"{file}: {_what_instead(key)}")
         is_one = name in known and known[name].is_multiple and not isinstance(value, list)
         values[name] = [value] if is_one else value
     ctx.meta[_FILE] = str(file)
     ctx.default_map = values
+
+
+def _what_instead(key: str) -> str:
+    """Return what to say of a key that is no option."""
+    flag = f"--{key.replace('_', '-')}"
+    if flag in ADVICE:
+        return f"{key}: {ADVICE[flag]}"
+    meant = {name: name for name in (*declarations(), "app")} | {_name(alias): name for alias, name in ALIASES.items()}
+    close = difflib.get_close_matches(_name(flag), meant, 1)
+    hint = f"; did you mean {meant[close[0]].replace('_', '-')!r}?" if close else ""
+    return f"unknown option {key!r}{hint}"
 
 
 def _table(file: Path, content: dict[str, Any]) -> dict[str, Any]:

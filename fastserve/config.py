@@ -7,13 +7,16 @@ import difflib
 import logging
 import os
 import socket
+import ssl
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 from fastserve.asgi.types import ASGIApp
 from fastserve.environment import fall_back, load_env_file
-from fastserve.errors import AppLoadError, BindError, SettingsError
+from fastserve.errors import AppLoadError, BindError, CertificateError, SettingsError
 from fastserve.logs import LOGGING_CONFIG, TRACE, LogConfig, configure_logging_by
+from fastserve.net.certificates import open_certificates
 from fastserve.net.connection import Connection
 from fastserve.peers import ALIASES, FALLBACKS, FULFILLED, KEYWORDS, NONE_MEANS, NOT_GIVEN, PLURALS
 from fastserve.settings import Settings, declared_options, option_groups, option_name
@@ -88,9 +91,10 @@ class Config:
         self.timeout_notify = _seconds("timeout_notify", timeout_notify)
         self.callback_notify = callback_notify
         self.loaded = False
+        self.ssl: ssl.SSLContext | None = None
         self._names = _DECLARED.keys() - {"log_config"}
         for name in self._names:
-            setattr(self, PLURALS.get(name, name), None)
+            setattr(self, name, None)
         for keyword, value in {"host": host, "port": port, "app_dir": app_dir, **options}.items():
             self._take(keyword, value)
         self._set_defaults()
@@ -100,6 +104,15 @@ class Config:
             load_env_file(env_file, os.environ)
         self._fall_back()
         self.settings  # noqa: B018  # So that what is wrong is said here.
+
+    def __getattr__(self, name: str) -> Any:
+        # Only what has another name is not found without this.
+        if _attribute(name) == name:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        return getattr(self, _attribute(name))
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        object.__setattr__(self, _attribute(name), value)
 
     def _take(self, keyword: str, value: Any) -> None:
         """Take the value of a keyword.
@@ -119,22 +132,21 @@ class Config:
             close = difflib.get_close_matches(keyword, [*self._names, *_MEANT, "log_config"], 1)
             hint = f"; did you mean {close[0]!r}?" if close else ""
             raise TypeError(f"Config has no keyword {keyword!r}{hint}")
-        attribute = PLURALS.get(name, name)
         if name in NOT_GIVEN and value == NOT_GIVEN[name]:
             return
         if value is None:
             value = NONE_MEANS.get(name)
         elif name != "log_level" and not _DECLARED[name].is_multiple:
             value = value_of(_DECLARED[name], value)
-        if value is not None or getattr(self, attribute) is None:
-            setattr(self, attribute, value)
+        if value is not None or getattr(self, name) is None:
+            setattr(self, name, value)
 
     def _set_defaults(self) -> None:
         """Give attributes for which there was no value that which holds, as `uvicorn.Config` has it."""
         self._given = {name: vars(self).get(name) for name in FALLBACKS}
         for _, group in option_groups():
             for name, declared in declared_options(group):
-                attribute = PLURALS.get(option_name(declared), option_name(declared))
+                attribute = option_name(declared)
                 default = group.__dataclass_fields__[name].default
                 if attribute != "log_config" and getattr(self, attribute) is None and attribute != "app_dir":
                     setattr(self, attribute, list(default) if isinstance(default, tuple) else default)
@@ -157,7 +169,7 @@ class Config:
         """
         values = {"app": self.app if isinstance(self.app, str) else None}
         for name in self._names:
-            value = _as_text(name, getattr(self, PLURALS.get(name, name)))
+            value = _as_text(name, getattr(self, name))
             if name == "log_level" and isinstance(value, int):
                 value = None  # The loggers get it as it is.
             if value is not None:
@@ -180,6 +192,25 @@ class Config:
     def should_reload(self) -> bool:
         """Whether the application is imported anew when a file changes."""
         return isinstance(self.app, str) and self.reload
+
+    @property
+    def reload_dirs_excludes(self) -> list[Path]:
+        """The directories among what is not watched."""
+        return [Path(each) for each in self.reload_excludes if Path(each).is_dir()]
+
+    @property
+    def http2(self) -> bool:
+        """Whether HTTP/2 is served, which it is not."""
+        return False
+
+    @property
+    def ssl_context_factory(self) -> None:
+        """Nothing: certificates come from files."""
+
+    @property
+    def reset_contextvars(self) -> bool:
+        """Whether requests have context variables of their own, which they always have."""
+        return True
 
     @property
     def use_subprocess(self) -> bool:
@@ -245,16 +276,18 @@ class Config:
         return check_app(self.app, repr(self.app), factory=settings.app.factory, interface=settings.app.interface)
 
     def load(self) -> None:
-        """Import the application, as `loaded_app`.
+        """Import the application, as `loaded_app`, and read the certificates, for `ssl`.
 
         Raises:
             SystemExit: that fails, which is logged.
         """
         try:
             self.loaded_app = self.load_app()
-        except AppLoadError as error:
+            certificates = open_certificates(self.settings.tls)
+        except (AppLoadError, CertificateError) as error:
             _log.error("%s", error.explain())
             raise SystemExit(STARTUP_FAILURE) from None
+        self.ssl = certificates.context if certificates is not None else None
         self.loaded = True
 
     def bind_socket(self) -> socket.socket:
@@ -263,15 +296,21 @@ class Config:
         Raises:
             SystemExit: the address cannot be bound, which is logged.
         """
-        bind = self.settings.bind
+        settings = self.settings
         try:
-            sock, url = bind_one(bind.addresses[0], bind.backlog)
+            sock, url = bind_one(settings.bind.addresses[0], settings.bind.backlog, settings.tls.scheme)
         except BindError as error:
             _log.error("%s", error)
             raise SystemExit(STARTUP_FAILURE) from None
         announce([url])
         sock.set_inheritable(True)
         return sock
+
+
+def _attribute(name: str) -> str:
+    """Return the name of the attribute for what a program knows by this name: an option, a keyword, or neither."""
+    option = name_meant(name)
+    return PLURALS.get(option, option)
 
 
 def name_meant(keyword: str) -> str:

@@ -53,7 +53,14 @@ class CertificateError(StartupError):
 
 
 class LifespanError(StartupError):
-    """The application answered `lifespan.startup.failed`, or cannot start with `--lifespan on`."""
+    """The application answered `lifespan.startup.failed`, cannot start with `--lifespan on`, or takes too long.
+
+    stack: where it waits, if that is known.
+    """
+
+    def __init__(self, reason: str, stack: str = "") -> None:
+        super().__init__(reason)
+        self.stack = stack
 
 
 class AccelerationError(StartupError):

@@ -25,6 +25,7 @@ from gunicorn.arbiter import Arbiter
 from gunicorn.glogging import Logger
 from gunicorn.workers.base import Worker
 
+from fastserve.accel import explain
 from fastserve.asgi.answered import Answered
 from fastserve.asgi.types import ASGIApp, Receive, Scope, Send
 from fastserve.config import as_option, name_meant
@@ -156,7 +157,7 @@ class FastserveWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
             settings,
             [each.sock for each in self.sockets],  # Only now: with reuse_port they are made after the fork.
             owner,
-            load=lambda: _with_pre_request(self),
+            load=lambda: _with_pre_request(self, settings.app.accelerate),
             place=_own_place(),
             observers=[owner.count, *_request_hooks(self)],
             certificates=certificates,
@@ -476,8 +477,8 @@ def _is_logging_access(log: Any) -> bool:
     return bool(is_configured or to_syslog or type(log).access is not Logger.access)
 
 
-def _with_pre_request(worker: FastserveWorker) -> ASGIApp:
-    """Return the application; with the hook pre_request, if the user has one.
+def _with_pre_request(worker: FastserveWorker, accelerate: str) -> ASGIApp:
+    """Return the application; with the hook pre_request, if the user has one. accelerate: the option.
 
     Raises:
         AppLoadError: it is none for this server.
@@ -485,6 +486,9 @@ def _with_pre_request(worker: FastserveWorker) -> ASGIApp:
     app = check_app(worker.wsgi, worker.cfg.default_proc_name, factory=False)
     if not _is_given(worker.cfg, "pre_request"):
         return app
+    routes = explain(app) if accelerate != "off" else []
+    if routes:
+        worker.log.info("accelerated 0 of %d routes: the hook pre_request is called for each request", len(routes))
 
     async def hooked(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":

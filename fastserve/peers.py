@@ -148,9 +148,9 @@ STANDS_FOR_BECAUSE: dict[str, str] = {
 """Why they do."""
 
 VALUES: dict[str, str] = {
-    "ws": "WebSockets are spoken by fastserve itself, so there is no library to choose; leave it out",
-    "http": "requests are read by fastserve itself, so there are no protocol classes to plug in; leave it out",
-    "interface": "'auto' finds out by itself what APP is, so leave it out; RSGI, which is granian's own, is not served",
+    "ws": "fastserve implements WebSocket itself, and no library or class can be plugged in",
+    "http": "fastserve reads requests itself, and no protocol class can be plugged in",
+    "interface": "'auto' finds out what APP is; RSGI, which is granian's own, is not served",
 }
 """What to say besides that the value of an option is not allowed."""
 

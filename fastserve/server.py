@@ -5,21 +5,24 @@ from __future__ import annotations
 import asyncio
 import atexit
 import contextlib
+import functools
 import logging
 import os
+import random
 import signal
 import socket
 import sys
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
+from dataclasses import replace
 from types import FrameType
 from typing import Any
 
 from fastserve.asgi.types import ASGIApp
 from fastserve.config import STARTUP_FAILURE, Config
 from fastserve.errors import StartupError
-from fastserve.settings import Settings
+from fastserve.settings import Settings, listed
 from fastserve.supervisor.cpus import placed
 from fastserve.supervisor.listeners import ListeningSockets
 from fastserve.supervisor.pidfile import PidFile
@@ -100,6 +103,14 @@ class Server:
         self._on_ready: Callable[[], None] = lambda: None
         self._captured_signals: list[int] = []
 
+    @functools.cached_property
+    def limit_max_requests(self) -> int | None:
+        """After how many requests the server ends, with a part of this by chance; None when it does not."""
+        recycling = self.config.settings.recycling
+        if recycling.max_requests is None:
+            return None
+        return recycling.max_requests + random.randint(0, recycling.max_requests_jitter)
+
     # Stopping, from any thread and from signal handlers.
 
     @property
@@ -170,9 +181,11 @@ class Server:
 
         Raises:
             NestedServer: an application that is being loaded calls this.
+            RuntimeError: an event loop is running here.
             SystemExit: the server cannot start, which is logged.
         """
         refuse_nested()
+        _refuse_in_loop("Server.run()", "await Server.serve()")
         self._run(self.serve(sockets))
 
     def run_to_end(self) -> None:
@@ -229,8 +242,13 @@ class Server:
         """
         settings = self.config.settings
         unused = needing_other_processes(settings)
+        for text in settings.remarks:
+            _log.warning("%s.", text)
         if unused:
-            _log.warning("Server is one process, and does not use %s: fastserve.run does.", _quoted(unused))
+            _log.warning(
+                "Server is one process, and does not use %s: fastserve.run does.",
+                listed([repr(name) for name in unused]),
+            )
         with contextlib.ExitStack() as stack:
             if settings.processes.pid is not None:
                 stack.enter_context(PidFile(settings.processes.pid))
@@ -260,9 +278,11 @@ class Server:
             StartupError: the application does not start, or an address cannot be listened on.
         """
         settings = self.config.settings
+        recycling = replace(settings.recycling, max_requests=self.limit_max_requests, max_requests_jitter=0)
+        settings = replace(settings, recycling=recycling)
         self._loop = loop = asyncio.get_running_loop()
         if sockets is None:
-            self._opened = ListeningSockets(settings.bind, settings.processes.balance)
+            self._opened = ListeningSockets(settings.bind, settings.processes.balance, scheme=settings.tls.scheme)
         serving = sockets if sockets is not None else self._opened_sockets()
         ready = loop.create_future()
         self._core = Core(
@@ -356,9 +376,11 @@ def run(app: ASGIApp | Callable[..., Any] | str, **options: Any) -> None:
 
     Raises:
         NestedServer: an application that is being loaded calls this.
+        RuntimeError: an event loop is running here.
         SystemExit: the server cannot start, or has failed, which is logged.
     """
     refuse_nested()
+    _refuse_in_loop("fastserve.run()", "await fastserve.serve(...)")
     config = Config(app, **options)
     settings = config.settings
     if isinstance(app, str) and threading.current_thread() is threading.main_thread():
@@ -367,12 +389,30 @@ def run(app: ASGIApp | Callable[..., Any] | str, **options: Any) -> None:
             sys.exit(status)
     elif unused := needing_other_processes(settings):
         if isinstance(app, str):
-            _log.warning("You must call fastserve.run in the main thread to enable %s.", _quoted(unused))
+            _log.warning(
+                "You must call fastserve.run in the main thread to enable %s.", listed([repr(name) for name in unused])
+            )
         else:
-            _log.warning("You must pass the application as an import string to enable %s.", _quoted(unused))
+            _log.warning(
+                "You must pass the application as an import string to enable %s.",
+                listed([repr(name) for name in unused]),
+            )
         sys.exit(STARTUP_FAILURE)
     else:
         Server(config).run_to_end()
+
+
+def _refuse_in_loop(called: str, instead: str) -> None:
+    """Do nothing, unless an event loop is running in this thread, which could not run another one meanwhile.
+
+    Raises:
+        RuntimeError: it is.
+    """
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return
+    raise RuntimeError(f"{called} runs an event loop of its own, and one is running here already: use {instead}")
 
 
 def needing_other_processes(settings: Settings) -> list[str]:
@@ -380,16 +420,12 @@ def needing_other_processes(settings: Settings) -> list[str]:
     return [name for name in settings.supervised if name != "limit_max_requests"]
 
 
-def _quoted(names: list[str]) -> str:
-    """Return names as in 'a', 'b' and 'c'."""
-    *most, last = [f"'{name}'" for name in names]
-    return f"{', '.join(most)} and {last}" if most else last
-
-
 def _serve_by_name(settings: Settings) -> int:
     """Serve as the command does, and return the exit status; workers do not return."""
     pid = os.getpid()
     before = {number: signal.getsignal(number) for number in (*_SIGNALS, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1)}
+    for text in settings.remarks:
+        _log.warning("%s.", text)
     try:
         return serve_settings(settings, before_load=atexit._clear)
     except StartupError as error:

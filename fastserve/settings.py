@@ -13,7 +13,15 @@ from dataclasses import dataclass, field, fields
 from decimal import Decimal
 from typing import Any, Literal, cast
 
-from fastserve.addresses import AllowList, BindAddress, InheritedAddress, TcpAddress, UnixAddress, parse_bind
+from fastserve.addresses import (
+    AllowList,
+    BindAddress,
+    InheritedAddress,
+    TcpAddress,
+    UnixAddress,
+    parse_bind,
+    without_brackets,
+)
 from fastserve.errors import SettingsError
 
 
@@ -202,7 +210,7 @@ class BindSettings(Group):
             return [UnixAddress(self.uds)]
         if self.fd is not None:
             return [InheritedAddress(self.fd)]
-        return [parse_bind(text) for text in self.bind] or [TcpAddress(self.host, self.port)]
+        return [parse_bind(text) for text in self.bind] or [TcpAddress(without_brackets(self.host), self.port)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -479,6 +487,11 @@ class TlsSettings(Group):
         """Whether TLS is to be spoken."""
         return self.certfile is not None
 
+    @property
+    def scheme(self) -> str:
+        """The scheme of URLs (RFC 9110 §4.2)."""
+        return "https" if self.is_wanted else "http"
+
     def __post_init__(self) -> None:
         Group.__post_init__(self)
         if self.version not in (2, 5, 17):
@@ -548,6 +561,9 @@ class WebSocketSettings(Group):
     )
 
 
+_STOP_S = 30.0  # Programs that stop servers often wait no longer before they kill them.
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timeouts(Group):
     """Timeouts: how long each wait may last, to a quarter of a second."""
@@ -589,10 +605,11 @@ class Timeouts(Group):
         unit="seconds",
         minimum=0,
     )
-    graceful_s: float = option(
-        30.0,
+    graceful_s: float | None = option(
+        None,
         "--timeout-graceful-shutdown",
-        "Time for running requests to finish when the server stops. Then they are cancelled.",
+        "Time for running requests to finish when the server stops. Then they are cancelled. Without this it is 30"
+        " seconds, and 1 after SIGINT (Ctrl-C).",
         unit="seconds",
         minimum=0,
     )
@@ -619,6 +636,11 @@ class Timeouts(Group):
         unit="seconds",
         minimum=0,
     )
+
+    @property
+    def stop_s(self) -> float:
+        """The time for a graceful stop."""
+        return _STOP_S if self.graceful_s is None else self.graceful_s
 
     def __post_init__(self) -> None:
         Group.__post_init__(self)
@@ -747,6 +769,8 @@ class StatusSettings(Group):
         for flag, path in (("--ready-path", self.ready_path), ("--status-path", self.status_path)):
             if path is not None and not path.startswith("/"):
                 raise SettingsError(f"{flag}: {path!r} does not begin with a slash")
+        if self.is_wanted and self.ready_path == self.status_path:
+            raise SettingsError(f"--ready-path and --status-path: both are {self.ready_path!r}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -840,16 +864,34 @@ class Settings:
         return bool(self.supervised)
 
     @property
-    def notes(self) -> list[str]:
-        """What to tell of options that have no meaning because of others."""
-        notes = []
-        default = BindSettings()
-        if self.bind.is_named and (self.bind.host, self.bind.port) != (default.host, default.port):
-            notes.append("--host and --port are not used: another address is named")
-        watched = self.reload.directories or self.reload.includes or self.reload.excludes
-        if watched and not self.reload.reload:
-            notes.append("what --reload-dir, --reload-include and --reload-exclude say is not used without --reload")
-        return notes
+    def remarks(self) -> list[str]:
+        """What to warn of: options that have no effect because of others."""
+        watched = ("directories", "includes", "excludes", "delay_s")
+        opened = ("max_bytes", "max_queue", "ping_interval_s", "ping_timeout_s", "per_message_deflate")
+        logged = ("access_log_format", "access_log_exclude", "access_log_sample")
+        alone = _given(self.timeouts, "silent_s", "boot_s") + _given(self.processes, "balance")
+        found = (
+            (not self.needs_supervisor, alone, "in one process without a supervisor"),
+            (self.bind.is_named, _given(self.bind, "host", "port"), "when another address is named"),
+            (not self.reload.reload, _given(self.reload, *watched), "without --reload"),
+            (
+                self.recycling.max_requests is None,
+                _given(self.recycling, "max_requests_jitter"),
+                "without --limit-max-requests",
+            ),
+            (
+                self.websockets.ws == "none",
+                _given(self.websockets, *opened) + _given(self.connections, "websockets"),
+                "with --ws none",
+            ),
+            (self.proxies.protocol == "off", _given(self.proxies, "protocol_trusted"), "without --proxy-protocol on"),
+            (not self.logs.access_log, _given(self.logs, *logged), "with --no-access-log"),
+        )
+        return [
+            f"{listed(flags)} {'has' if len(flags) == 1 else 'have'} no effect {when}"
+            for applies, flags, when in found
+            if applies and flags
+        ]
 
     @classmethod
     def from_options(cls, values: Mapping[str, Any]) -> Settings:
@@ -868,6 +910,19 @@ class Settings:
         if left:
             raise SettingsError(f"unknown option {next(iter(left))!r}")
         return cls(**groups)
+
+
+def listed(names: list[str]) -> str:
+    """Return names as in "a, b and c"."""
+    *most, last = names
+    return f"{', '.join(most)} and {last}" if most else last
+
+
+def _given(group: Group, *names: str) -> list[str]:
+    """Return the flags of those options of a group that have another value than the default."""
+    declared = {name: each.flag for name, each in declared_options(type(group))}
+    default = {each.name: each.default for each in fields(cast("Any", group))}
+    return [declared[name] for name in names if getattr(group, name) != default[name]]
 
 
 def option_groups() -> Iterator[tuple[str, type[Any]]]:

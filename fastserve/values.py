@@ -60,7 +60,7 @@ def convert(declared: Declaration, given: Any) -> Any:
     except ValueError as error:
         if declared.option.is_secret:
             raise ValueError("what is given is not text") from None
-        advice = f". In fastserve, {VALUES[name]}" if name in VALUES else ""
+        advice = f"; {VALUES[name]}" if name in VALUES else ""
         raise ValueError(f"{error}{advice}") from None
 
 

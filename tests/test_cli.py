@@ -304,15 +304,16 @@ def test_a_variable_that_only_looks_like_an_option_does_not_hinder(
         (["a:app", "--limit-request-body", "-1"], "--limit-request-body: -1 is less than 0"),
         (["a:app", "--affinity", "x"], "--affinity: 'x' is not auto, off or a list such as 0,2,4-7"),
         (["a:app", "--ready-path", "x"], "--ready-path: 'x' does not begin with a slash"),
+        (["a:app", "--ready-path", "/x", "--status-path", "/x"], "--ready-path and --status-path: both are '/x'"),
         (
             ["a:app", "--http", "x"],
-            "--http: 'x' is not one of auto, httptools, h11. In fastserve, requests are read by fastserve itself, so"
-            " there are no protocol classes to plug in; leave it out",
+            "--http: 'x' is not one of auto, httptools, h11; fastserve reads requests itself, and no protocol class can"
+            " be plugged in",
         ),
         (
             ["a:app", "--interface", "rsgi"],
-            "--interface: 'rsgi' is not one of auto, asgi3, asgi2, wsgi. In fastserve, 'auto' finds out by itself what"
-            " APP is, so leave it out; RSGI, which is granian's own, is not served",
+            "--interface: 'rsgi' is not one of auto, asgi3, asgi2, wsgi; 'auto' finds out what APP is; RSGI, which is"
+            " granian's own, is not served",
         ),
         (["a:app", "--app-dir", "x"], "--app-dir: x: there is no such directory"),
         (["routes"], "no application is named; for example: fastserve routes main:app"),
@@ -359,7 +360,17 @@ def test_a_bad_variable_is_named(
 @pytest.mark.parametrize(
     ("table", "message"),
     [
-        ("prot = 1", "pyproject.toml: unknown option 'prot'"),
+        ("prot = 1", "pyproject.toml: unknown option 'prot'; did you mean 'port'?"),
+        (
+            "limit-max-request = 1",
+            "pyproject.toml: unknown option 'limit-max-request'; did you mean 'limit-max-requests'?",
+        ),
+        ("max_requests = 1", "pyproject.toml: unknown option 'max_requests'; did you mean 'limit-max-requests'?"),
+        (
+            "threads = 1",
+            "pyproject.toml: threads: an ASGI application runs in one thread of each worker: use --workers",
+        ),
+        ("xyzzy = 1", "pyproject.toml: unknown option 'xyzzy'"),
         ("time_out = 1", "pyproject.toml: unknown option 'time_out'"),
         ("[tool.fastserve.port]", "pyproject.toml: --port: {} is not a whole number"),
         ("[tool.fastserve.nested]", "pyproject.toml: unknown option 'nested'"),
@@ -566,6 +577,12 @@ def test_an_error_of_ours_is_not_hidden(serving: Serving) -> None:
     serving.end = fail(ZeroDivisionError())
     with pytest.raises(ZeroDivisionError):
         cli.main(["main:app"])
+
+
+def test_an_option_that_has_no_effect_is_warned_of(serving: Serving, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["main:app", "--timeout-worker", "5"]) == 0
+    text = "WARNING:  --timeout-worker has no effect in one process without a supervisor.\n"
+    assert capsys.readouterr().err == text
 
 
 def test_logging_is_configured_before_anything_is_served(serving: Serving, capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,6 +16,7 @@ from fastserve import Config
 from fastserve.config import LOGGING_CONFIG, as_option
 from fastserve.errors import AppLoadError, SettingsError
 from fastserve.settings import Settings
+from tests.certificates import write_pair
 
 pytestmark = pytest.mark.usefixtures("own_logging")
 
@@ -97,9 +98,9 @@ def test_an_unknown_keyword_is_an_error_that_names_the_right_one(keyword: str, h
         ({"http2": True}, "http2: HTTP/2 is not served"),
         (
             {"ws": "no.such:Class"},
-            "--ws: 'no.such:Class' is not one of auto, none. In fastserve, WebSockets are spoken by fastserve itself",
+            "--ws: 'no.such:Class' is not one of auto, none; fastserve implements WebSocket itself",
         ),
-        ({"http": socket.socket}, "--http: socket cannot be plugged in. In fastserve, requests are read "),
+        ({"http": socket.socket}, "--http: socket cannot be plugged in; fastserve reads requests "),
         ({"loop": "trio"}, "--loop: 'trio' is not"),
         ({"workers": 0}, "--workers: 0 is less than 1"),
         ({"port": "x"}, "--port: 'x' is not a whole number"),
@@ -216,6 +217,49 @@ def test_a_socket_can_be_bound_and_is_announced(caplog: pytest.LogCaptureFixture
             make(port=port).bind_socket()
     assert left.value.code == 3
     assert caplog.messages[-1] == f"cannot listen on 127.0.0.1:{port}: Address already in use"
+
+
+def test_a_socket_for_tls_is_announced_as_that(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
+    caplog.set_level("INFO", "fastserve")
+    with make(port=0, **write_pair(tmp_path)).bind_socket() as sock:
+        port = sock.getsockname()[1]
+    assert caplog.messages == [f"Fastserve running on https://127.0.0.1:{port} (Press CTRL+C to quit)"]
+
+
+def test_attributes_have_all_names_that_arguments_have() -> None:
+    config = make(h11_max_incomplete_event_size=9000, timeout_worker_healthcheck=7, reload_dir=["a"])
+    assert (config.h11_max_incomplete_event_size, config.limit_request_head) == (9000, 9000)
+    assert (config.timeout_worker_healthcheck, config.timeout_worker) == (7.0, 7.0)
+    assert config.reload_dir == config.reload_dirs == ["a"]
+    config.h11_max_incomplete_event_size = 8000
+    assert config.settings.requests.head_bytes == 8000
+    with pytest.raises(AttributeError, match=r"^'Config' object has no attribute 'prot'$"):
+        config.prot  # noqa: B018
+
+
+def test_what_is_so_in_any_case_cannot_be_changed() -> None:
+    config: Any = make()
+    for name, value in {"http2": False, "reset_contextvars": True, "ssl_context_factory": None}.items():
+        assert getattr(config, name) is value
+        with pytest.raises(AttributeError):
+            setattr(config, name, not value)
+
+
+def test_directories_that_are_not_watched_are_shown(tmp_path: Path) -> None:
+    assert make(reload_excludes=[str(tmp_path), "*.txt"]).reload_dirs_excludes == [tmp_path]
+
+
+def test_the_context_for_tls_is_there_when_it_is_loaded(tmp_path: Path) -> None:
+    tls: dict[str, Any] = dict(write_pair(tmp_path))
+    plain, encrypted = Config(app, log_config=None), Config(app, log_config=None, **tls)
+    contexts = [encrypted.ssl]
+    for config in (plain, encrypted):
+        config.load()
+        contexts.append(config.ssl)
+    assert contexts[:2] == [None, None]
+    assert isinstance(contexts[2], ssl.SSLContext)
+    with pytest.raises(SystemExit):
+        Config(app, log_config=None, ssl_certfile=str(tmp_path / "absent.pem")).load()
 
 
 def test_fields_of_every_response_are_shown() -> None:

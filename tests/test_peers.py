@@ -12,6 +12,7 @@ import pytest
 import uvicorn
 from uvicorn.main import main as uvicorn_command
 
+import fastserve
 from fastserve import cli
 from fastserve.config import Config
 from fastserve.errors import SettingsError
@@ -73,7 +74,7 @@ def test_every_option_of_uvicorn_is_in_the_guide(param: click.Option) -> None:
 # Where the default is another one, and the guide says so.
 SAFER = {
     "timeout_keep_alive": 75.0,
-    "timeout_graceful_shutdown": 30.0,
+    "timeout_graceful_shutdown": None,  # which stands for 30 seconds
     "timeout_worker": 30.0,
     "limit_request_head": 65536,
 }
@@ -121,6 +122,59 @@ def test_every_variable_of_uvicorn_is_taken_or_explained(param: click.Option) ->
     taken = {variable for name in NAMES for variable in variables(name)}
     refused = {"UVICORN_" + flag.removeprefix("--").replace("-", "_").upper() for flag in (*ADVICE, *FULFILLED)}
     assert f"UVICORN_{param.name.upper()}" in taken | refused | {"UVICORN_VERSION"}
+
+
+# What programs find.
+
+# The table of attributes whose values differ.
+TABLE = (
+    (Path(__file__).parents[1] / "docs" / "api.md")
+    .read_text()
+    .partition("| attribute | here |")[2]
+    .partition("\n\n")[0]
+)
+
+
+async def application(scope: Any, receive: Any, send: Any) -> None:
+    """Serve nothing."""
+
+
+def loaded(module: Any) -> Any:
+    """Return a Config that has loaded an application."""
+    config = module.Config(application, log_config=None)
+    config.load()
+    return config
+
+
+def public(of: object) -> list[str]:
+    return [name for name in dir(of) if not name.startswith("_")]
+
+
+CONFIG_OF_UVICORN = loaded(uvicorn)
+
+
+@pytest.mark.parametrize("name", public(CONFIG_OF_UVICORN))
+def test_every_attribute_of_a_config_is_there_with_the_same_value_or_in_the_guide(name: str) -> None:
+    ours, theirs = getattr(loaded(fastserve), name), getattr(CONFIG_OF_UVICORN, name)
+    are_methods = callable(ours) and callable(theirs) and not isinstance(theirs, type)
+    assert are_methods or ours == theirs or f"`{name}`" in TABLE
+
+
+def test_every_member_of_a_server_is_there() -> None:
+    ours, theirs = fastserve.Server(loaded(fastserve)), uvicorn.Server(CONFIG_OF_UVICORN)
+    assert set(public(theirs)) - set(public(ours)) == set()
+    assert set(public(theirs.server_state)) - set(public(ours.server_state)) == set()
+
+
+def test_everything_that_uvicorn_offers_to_programs_is_there() -> None:
+    assert {name for name in uvicorn.__all__ if not hasattr(fastserve, name)} == set()
+
+
+@pytest.mark.parametrize(("argv", "status"), [(["--version"], 0), (["main:app", "--prot", "3"], 2)])
+def test_the_command_can_be_called_by_programs_and_ends_them(argv: list[str], status: int) -> None:
+    with pytest.raises(SystemExit) as ended:
+        fastserve.main(argv)
+    assert ended.value.code == status
 
 
 # Where names lead.

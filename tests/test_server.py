@@ -24,6 +24,7 @@ import fastserve
 from fastserve import Config, Server
 from fastserve.errors import LifespanError, SettingsError, StartupError
 from fastserve.testing import serving
+from tests.certificates import client_context, write_pair
 
 pytestmark = pytest.mark.usefixtures("own_logging")
 
@@ -189,6 +190,20 @@ async def test_a_server_ends_after_so_many_requests(loop_factory: object, caplog
     assert "Maximum request limit of 2 exceeded. Terminating process." in caplog.messages
 
 
+async def test_the_number_of_requests_after_which_a_server_ends_is_shown(loop_factory: object) -> None:
+    assert Server(config(App())).limit_max_requests is None
+    server = Server(config(App(), limit_max_requests=1, limit_max_requests_jitter=2))
+    most = server.limit_max_requests
+    assert most in (1, 2, 3)
+    serving = asyncio.create_task(server.serve())
+    while not server.started:
+        await asyncio.sleep(0.005)
+    for _ in range(most):
+        assert not server.should_exit
+        await asyncio.to_thread(get, f"http://127.0.0.1:{port_of(server)}/")
+    await serving
+
+
 async def test_the_program_is_called_back(loop_factory: object) -> None:
     calls: list[float] = []
     server = Server(config(App(), timeout_notify=0, callback_notify=lambda: note(calls)))
@@ -336,6 +351,20 @@ def test_a_server_says_which_options_it_does_not_use(
     assert said == [f"Server is one process, and does not use {named}: fastserve.run does."]
 
 
+def test_a_server_says_which_options_have_no_effect(caplog: pytest.LogCaptureFixture) -> None:
+    with serving(App(), timeout_worker=5):
+        pass
+    said = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert said == ["--timeout-worker has no effect in one process without a supervisor."]
+
+
+async def test_a_running_loop_is_told_of_the_coroutine_to_await() -> None:
+    with pytest.raises(RuntimeError, match=r"^fastserve\.run\(\) runs .*: use await fastserve\.serve\(\.\.\.\)$"):
+        fastserve.run("main:app", log_config=None)
+    with pytest.raises(RuntimeError, match=r"^Server\.run\(\) runs .*: use await Server\.serve\(\)$"):
+        Server(config(App())).run()
+
+
 def test_a_server_writes_its_process_id_where_it_is_to(tmp_path: Path) -> None:
     with serving(App(), pid=tmp_path / "server.pid"):
         assert int((tmp_path / "server.pid").read_text()) == os.getpid()
@@ -388,6 +417,14 @@ def test_several_servers_run_side_by_side() -> None:
     with serving(App()) as first, serving(App(), root_path="/api") as second:
         assert first != second
         assert get(f"{first}/") == get(f"{second}/") == b"hello"
+
+
+def test_a_server_with_a_certificate_is_at_an_https_url(tmp_path: Path) -> None:
+    with serving(App(), **write_pair(tmp_path)) as url:
+        assert url.startswith("https://127.0.0.1:")
+        context = client_context()
+        with urllib.request.urlopen(f"{url}/", timeout=_PATIENCE_S, context=context) as answer:
+            assert answer.read() == b"hello"
 
 
 def test_a_test_sees_why_the_application_does_not_start() -> None:

@@ -80,6 +80,41 @@ def test_groups_and_settings_cannot_be_changed() -> None:
             setattr(changed, name, None)
 
 
+WITHOUT_EFFECT: dict[str, dict[str, Any]] = {
+    "--timeout-worker, --timeout-worker-boot and --balance have no effect in one process without a supervisor": {
+        "timeout_worker": 5.0,
+        "timeout_worker_boot": 5.0,
+        "balance": "cpu",
+    },
+    "--timeout-worker-boot has no effect in one process without a supervisor": {"timeout_worker_boot": 2.0},
+    "--host and --port have no effect when another address is named": {"uds": "/a", "host": "::", "port": 1},
+    "--reload-dir and --reload-delay have no effect without --reload": {"reload_dir": ("a",), "reload_delay": 1.0},
+    "--limit-max-requests-jitter has no effect without --limit-max-requests": {"limit_max_requests_jitter": 1},
+    "--ws-max-size and --limit-websockets have no effect with --ws none": {
+        "ws": "none",
+        "ws_max_size": 1,
+        "limit_websockets": 1,
+    },
+    "--proxy-allow-ips has no effect without --proxy-protocol on": {"proxy_allow_ips": "*"},
+    "--access-log-format has no effect with --no-access-log": {"access_log": False, "access_log_format": "json"},
+}
+
+
+@pytest.mark.parametrize(("text", "options"), WITHOUT_EFFECT.items(), ids=range(len(WITHOUT_EFFECT)))
+def test_options_that_have_no_effect_because_of_others_are_told(text: str, options: dict[str, Any]) -> None:
+    assert Settings.from_options(options).remarks == [text]
+
+
+NEEDED = {"workers": 2, "reload": True, "limit_max_requests": 5, "ws": "auto", "proxy_protocol": "on"}
+
+
+def test_options_that_have_an_effect_are_not() -> None:
+    options = {name: value for each in WITHOUT_EFFECT.values() for name, value in each.items()}
+    del options["uds"], options["access_log"]
+    assert Settings.from_options({**options, **NEEDED}).remarks == []
+    assert Settings().remarks == []
+
+
 def test_what_is_promised_by_default() -> None:
     settings = Settings()
     assert settings.bind.addresses == [TcpAddress("127.0.0.1", 8000)]
@@ -87,8 +122,9 @@ def test_what_is_promised_by_default() -> None:
         workers=1, loop="auto", balance="random", affinity="auto", preload=False, hooks=None, pid=None
     )
     assert settings.timeouts == Timeouts(
-        head_s=30, keep_alive_s=75, body_s=60, write_s=60, graceful_s=30, drain_delay_s=0, silent_s=30, boot_s=600
+        head_s=30, keep_alive_s=75, body_s=60, write_s=60, graceful_s=None, drain_delay_s=0, silent_s=30, boot_s=600
     )
+    assert settings.timeouts.stop_s == 30
     assert settings.requests == RequestLimits(
         line_bytes=16384, head_bytes=65536, fields=128, trailer_bytes=16384, body_bytes=0
     )

@@ -68,7 +68,7 @@ REFUSED: list[tuple[str, Any, str]] = [
     ("gc", "none", "'none' is not one of server, default"),
     ("gc", 1, "1 is not one of server, default"),
     ("loop", dict, "dict cannot be plugged in"),
-    ("ws", "no.such:Class", "'no.such:Class' is not one of auto, none. In fastserve, WebSockets are spoken by "),
+    ("ws", "no.such:Class", "'no.such:Class' is not one of auto, none; fastserve implements WebSocket itself"),
     ("header", [("a",)], "('a',) is not a name and a value"),
 ]
 

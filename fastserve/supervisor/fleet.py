@@ -8,6 +8,7 @@ first one told to stop. One slot at a time.
     a worker ends                                                 a new one, at once or after a growing delay
     a worker is to be replaced                                    a successor first; if that does not become ready, the
                                                                   worker stays, and a reload is given up
+    a worker is not ready in time                                 asked to say why; if it does not react, ended
     a worker's event loop is silent                               told in time, then ended and replaced
     a worker is told to stop, and the server is not               it is replaced
 
@@ -37,6 +38,8 @@ _FIRST_DELAY_S = 1.0
 _LAST_DELAY_S = 30.0
 # A worker that was ready for so long was fine; when it ends, the delay starts anew.
 _PROVEN_S = 30.0
+# Between asking a worker that is not ready in time what it waits for, and taking it for one that does not react.
+_GIVE_UP_S = 1.0
 # Between asking for the stack of a worker that does not react, and ending it.
 _ABORT_S = 1.0
 # When everything is to end at once.
@@ -71,7 +74,7 @@ class FleetTimes:
     """In seconds. boot_s: to become ready. stop_s: to finish. quick_s: to finish when it is urgent.
 
     silent_s: for which an event loop may be silent. lifetime_s: after which a worker is replaced. Infinity is no limit.
-    delay_s: to go on serving after the server was told to stop.
+    delay_s: to go on serving after the server was told to stop. has_set_stop: the user has set the time to finish.
     """
 
     boot_s: float = math.inf
@@ -80,6 +83,7 @@ class FleetTimes:
     silent_s: float = math.inf
     lifetime_s: float = math.inf
     delay_s: float = 0.0
+    has_set_stop: bool = False
 
 
 @dataclass(slots=True)
@@ -87,7 +91,8 @@ class Worker:
     """A worker process.
 
     since: when it came into its state. beat_at: when its event loop was heard last. kill_at: when it is to be killed.
-    is_outdated: it was started before the last reload. asked_at: when it was told to stop, and not by the server.
+    abort_at: when it is taken for one that does not react. asked_at: when it was told to stop, and not by the server.
+    is_outdated: it was started before the last reload.
     """
 
     slot: int
@@ -96,6 +101,7 @@ class Worker:
     since: float
     beat_at: float
     kill_at: float = math.inf
+    abort_at: float = math.inf
     asked_at: float = math.inf
     is_silent: bool = False
     is_outdated: bool = False
@@ -129,6 +135,13 @@ class Warn:
 
     pid: int
     silent_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUp:
+    """Ask a worker that is not ready in time to say what it waits for, and to end."""
+
+    pid: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +201,9 @@ class Finish:
     status: int
 
 
-Action: TypeAlias = Spawn | Stop | Quit | Warn | Abort | Kill | OpenSlot | CloseSlot | Steer | Leave | Tell | Finish
+Action: TypeAlias = (
+    Spawn | Stop | Quit | Warn | GiveUp | Abort | Kill | OpenSlot | CloseSlot | Steer | Leave | Tell | Finish
+)
 
 
 @dataclass(slots=True)
@@ -303,6 +318,13 @@ class Fleet:
         found = self._find(pid)
         if found is not None:
             found[1].asked_at = now
+
+    def explained(self, pid: int, now: float) -> None:
+        """Take note that a worker has said why it is not ready, and ends."""
+        found = self._find(pid)
+        if found is not None and found[1].abort_at < math.inf:
+            found[1].abort_at = math.inf
+            found[1].kill_at = min(found[1].kill_at, now + self._times.quick_s)
 
     def leaving(self, pid: int, now: float) -> None:
         """Take note that a worker ends because it was told to stop again."""
@@ -427,9 +449,18 @@ class Fleet:
 
     def stop_quickly(self, now: float) -> None:
         """End the server soon; when it is ending already, at once. What comes within half a second is the same."""
-        if self._repeats.is_repeated(Stopping.QUICK, now):
-            return
-        self._advance(Stopping.QUICK if self._stopping is Stopping.NOT else Stopping.FORCED, now)
+        self._hurry(Stopping.QUICK, now)
+
+    def interrupt(self, now: float) -> None:
+        """End the server without its time to leave: soon, or in the time that the user has set for that.
+
+        When it is ending already, at once. What comes within half a second is the same.
+        """
+        self._hurry(Stopping.GRACEFUL if self._times.has_set_stop else Stopping.QUICK, now)
+
+    def _hurry(self, stopping: Stopping, now: float) -> None:
+        if not self._repeats.is_repeated(Stopping.QUICK, now):
+            self._advance(stopping if self._stopping is Stopping.NOT else Stopping.FORCED, now)
 
     def _advance(self, stopping: Stopping, now: float) -> None:
         if stopping > self._stopping:
@@ -488,9 +519,12 @@ class Fleet:
                 worker.kill_at = math.inf
                 self._pending.append(Kill(worker.pid, worker.failure or "it did not stop in time"))
             elif worker.failure is not None:
-                continue
+                if worker.abort_at <= now:
+                    self._abort(worker, worker.failure, now)
             elif worker.state is State.BOOTING and worker.since + times.boot_s <= now:
-                self._abort(worker, f"it did not become ready within {times.boot_s:g} seconds", now)
+                worker.failure = f"it did not become ready within {times.boot_s:g} seconds"
+                worker.abort_at = now + _GIVE_UP_S
+                self._pending.append(GiveUp(worker.pid))
             elif worker.state is State.READY:
                 self._listen_to(worker, now)
                 if worker.since + times.lifetime_s <= now:
@@ -507,11 +541,11 @@ class Fleet:
             self._pending.append(Warn(worker.pid, silent_s))
 
     def _abort(self, worker: Worker, reason: str, now: float) -> None:
-        worker.failure = reason
+        worker.failure, worker.abort_at = reason, math.inf
         if worker.is_silent:  # Its stack has been shown.
             self._pending.append(Kill(worker.pid, reason))
         else:
-            worker.kill_at = now + _ABORT_S
+            worker.kill_at = min(worker.kill_at, now + _ABORT_S)
             self._pending.append(Abort(worker.pid, reason))
 
     def _plan_asked(self, now: float) -> None:
@@ -572,7 +606,7 @@ class Fleet:
         """
         times = [self._leave_at, *(slot.retry_at for slot in self._slots)]
         for worker in self.workers:
-            times += [worker.kill_at, worker.asked_at + _ASKED_S]
+            times += [worker.kill_at, worker.abort_at, worker.asked_at + _ASKED_S]
             if worker.failure is None and worker.state is State.BOOTING:
                 times.append(worker.since + self._times.boot_s)
             elif worker.failure is None and worker.state is State.READY:

@@ -166,6 +166,7 @@ class ListeningSockets:
         self._balance = balance
         self._steering: tuple[Collection[int], Mapping[int, int]] | None = None
         self._opened: dict[str, Opened] = {}
+        self._bound: list[tuple[int, str, int]] = []
         taken = {key: Opened.from_description(content) for key, content in (inherited or {}).items()}
         try:
             for key, address in _with_keys(settings.addresses):
@@ -194,6 +195,7 @@ class ListeningSockets:
         try:
             for family, host in _resolve(address):
                 sock = _bind_tcp(family, host, port)
+                self._refuse_twice(sock)
                 port = sock.getsockname()[1]  # with port 0, the same one for every address of the host
                 if self._balance == "shared" or sys.platform != "linux":
                     opened.shared.append(sock)
@@ -205,10 +207,25 @@ class ListeningSockets:
         opened.url = f"http://{authority(address.host or host, port)}"
         return opened
 
+    def _refuse_twice(self, sock: socket.socket) -> None:
+        """Fail on an address that another one takes too: the kernel does not before the second socket listens.
+
+        Raises:
+            BindError: it is one.
+        """
+        host, port = sock.getsockname()[:2]
+        every = "::" if sock.family == socket.AF_INET6 else "0.0.0.0"
+        for family, other, other_port in self._bound:
+            if (family, other_port) == (sock.family, port) and (other == host or every in (other, host)):
+                sock.close()
+                where, also = authority(host, port), authority(other, port)
+                raise BindError(f"cannot listen on {where}: {also} is to be listened on already")
+        self._bound.append((sock.family, host, port))
+
     @property
     def urls(self) -> list[str]:
         """Where the server can be reached."""
-        return [opened.url.replace("http:", f"{self._scheme}:", 1) for opened in self._opened.values()]
+        return [_with_scheme(opened.url, self._scheme) for opened in self._opened.values()]
 
     def _groups(self) -> Iterator[Group]:
         for opened in self._opened.values():
@@ -304,8 +321,8 @@ class ListeningSockets:
             opened.close()
 
 
-def bind_one(address: BindAddress, backlog: int) -> tuple[socket.socket, str]:
-    """Return a socket that is bound to an address, the first one of a host, and where it can be reached.
+def bind_one(address: BindAddress, backlog: int, scheme: str) -> tuple[socket.socket, str]:
+    """Return a socket that is bound to an address, the first one of a host, and the URL where it can be reached.
 
     Raises:
         BindError: the address cannot be bound.
@@ -314,10 +331,10 @@ def bind_one(address: BindAddress, backlog: int) -> tuple[socket.socket, str]:
         return _open_unix(address.path, backlog), f"unix:{address.path}"
     if not isinstance(address, TcpAddress):
         sock = _open_inherited(address.fd)
-        return sock, _url(sock)
+        return sock, _with_scheme(_url(sock), scheme)
     family, host = next(_resolve(address))
     sock = _bind_tcp(family, host, address.port)
-    return sock, f"http://{authority(address.host or host, sock.getsockname()[1])}"
+    return sock, f"{scheme}://{authority(address.host or host, sock.getsockname()[1])}"
 
 
 def _with_keys(addresses: Iterable[BindAddress]) -> Iterator[tuple[str, BindAddress]]:
@@ -440,3 +457,7 @@ def _is_connected(sock: socket.socket) -> bool:
 def _url(sock: socket.socket) -> str:
     name = socket_authority(sock.getsockname())
     return name if name.startswith("unix:") else f"http://{name}"
+
+
+def _with_scheme(url: str, scheme: str) -> str:
+    return url.replace("http:", f"{scheme}:", 1)

@@ -35,6 +35,7 @@ from fastserve.supervisor.fleet import (
     Finish,
     Fleet,
     FleetTimes,
+    GiveUp,
     Kill,
     Leave,
     OpenSlot,
@@ -124,8 +125,8 @@ class Master:
         self._alive_at = now
         self._handle_signal: dict[int, Callable[[], None]] = {
             signal.SIGTERM: self._stop,
-            signal.SIGINT: lambda: self._stop_quickly("SIGINT"),
-            signal.SIGQUIT: lambda: self._stop_quickly("SIGQUIT"),
+            signal.SIGINT: self._interrupt,
+            signal.SIGQUIT: self._stop_quickly,
             signal.SIGHUP: self._reload,
             signal.SIGTTIN: lambda: self._resize("SIGTTIN", +1),
             signal.SIGTTOU: lambda: self._resize("SIGTTOU", -1),
@@ -273,6 +274,7 @@ class Master:
                 self._fleet.leaving(process.pid, time.monotonic())
             case "failed":
                 process.has_failed = True
+                self._fleet.explained(process.pid, time.monotonic())
                 self._tell_failure(text)
 
     def _worker_is_ready(self, process: WorkerProcess) -> None:
@@ -332,8 +334,13 @@ class Master:
         self._disinherit()
         self._fleet.stop(time.monotonic())
 
-    def _stop_quickly(self, name: str) -> None:
-        _log.info("Received %s, exiting.", name)
+    def _interrupt(self) -> None:
+        _log.info("Received SIGINT, exiting.")
+        self._disinherit()
+        self._fleet.interrupt(time.monotonic())
+
+    def _stop_quickly(self) -> None:
+        _log.info("Received SIGQUIT, exiting.")
         self._disinherit()
         self._fleet.stop_quickly(time.monotonic())
 
@@ -453,7 +460,7 @@ class Master:
             case _:
                 self._act_on_worker(action)
 
-    def _act_on_worker(self, action: Stop | Quit | Warn | Abort | Kill) -> None:
+    def _act_on_worker(self, action: Stop | Quit | Warn | GiveUp | Abort | Kill) -> None:
         match action:
             case Stop(pid):
                 if self._fleet.is_stopping:
@@ -468,6 +475,9 @@ class Master:
                 text = "The event loop of worker [%d] has been blocked for %.1f seconds. What its threads are doing:"
                 _log.warning(text, pid, silent_s)
                 self._signal(pid, signal.SIGUSR2)
+            case GiveUp(pid):
+                if pid in self._workers:
+                    self._workers[pid].ask_to_give_up()
             case Abort(pid, reason):
                 _log.error("Aborting worker [%d]: %s.", pid, reason)
                 self._signal(pid, signal.SIGABRT)
@@ -586,7 +596,8 @@ def _fleet_times(settings: Settings) -> FleetTimes:
     timeouts = settings.timeouts
     return FleetTimes(
         boot_s=timeouts.boot_s or math.inf,
-        stop_s=timeouts.graceful_s + _KILL_MARGIN_S,
+        stop_s=timeouts.stop_s + _KILL_MARGIN_S,
+        has_set_stop=timeouts.graceful_s is not None,
         quick_s=_QUICK_S,
         silent_s=timeouts.silent_s or math.inf,
         lifetime_s=settings.recycling.lifetime_s or math.inf,

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import orjson
 
+from fastserve.worker.owner import GIVE_UP
 from fastserve.worker.scoreboard import Record
 
 
@@ -40,6 +41,11 @@ class WorkerProcess:
             raise EOFError
         *lines, self._unread = (self._unread + data).split(b"\n")
         return [(event, text) for event, text in map(orjson.loads, lines)]
+
+    def ask_to_give_up(self) -> None:
+        """Ask it to end, and to say why it is not ready; nothing happens when it has ended."""
+        with contextlib.suppress(OSError):
+            self.channel.send(GIVE_UP)
 
     def send_signal(self, number: signal.Signals) -> None:
         """Send a signal; nothing happens when the process has ended."""

@@ -25,7 +25,7 @@ from fastserve.supervisor.upgrade import Heir, Inheritance, inherit
 from fastserve.version import VERSION, build, interpreter
 from fastserve.wire.http1.parsers import describe_parser
 from fastserve.worker.apploader import forget_modules, load_app, put_first_on_path
-from fastserve.worker.loops import loop_name
+from fastserve.worker.loops import check_loop, loop_factory, loop_name
 from fastserve.worker.owner import Person
 from fastserve.worker.scoreboard import Scoreboard
 from fastserve.worker.server import Place, Server
@@ -98,9 +98,12 @@ class _Operator(Person):
 
 
 def _serve_alone(settings: Settings, notifier: Notifier, certificates: Certificates | None) -> int:
+    if settings.app.app_dir is not None:
+        put_first_on_path(settings.app.app_dir)
+    loop_factory(settings.processes.loop)  # So that what is wrong with it is said first.
     _announce(settings, "1 worker")
     place = only_place() if settings.status.is_wanted else None
-    sockets = ListeningSockets(settings.bind, settings.processes.balance, scheme=_scheme(certificates))
+    sockets = ListeningSockets(settings.bind, settings.processes.balance, scheme=settings.tls.scheme)
     try:
         return run_worker(
             settings,
@@ -112,10 +115,6 @@ def _serve_alone(settings: Settings, notifier: Notifier, certificates: Certifica
         )
     finally:
         sockets.close()
-
-
-def _scheme(certificates: Certificates | None) -> str:
-    return "http" if certificates is None else "https"
 
 
 def only_place() -> Place:
@@ -139,19 +138,19 @@ def _supervise(
     if settings.reload.reload and settings.processes.workers != 1:
         _log.warning('"workers" flag is ignored when reloading is enabled.')
         settings = replace(settings, processes=replace(settings.processes, workers=1))
+    if settings.app.app_dir is not None:
+        put_first_on_path(settings.app.app_dir)
+    check_loop(settings.processes.loop)
     plan = plan_workers(settings.processes)
     if settings.processes.workers == 1 and settings.supervised:
         flags = ", ".join(f"--{name.replace('_', '-')}" for name in settings.supervised)
         plan = replace(plan, reason=f"and a supervisor, for {flags}")
     _announce(settings, _describe(plan))
     pid = os.getpid()
-    if settings.app.app_dir is not None:
-        put_first_on_path(settings.app.app_dir)
     hooks = load_hooks(settings.processes.hooks)
     inherited = inheritance.addresses if inheritance is not None else None
     watcher: Watcher | None = None
-    scheme = _scheme(certificates)
-    sockets = ListeningSockets(settings.bind, settings.processes.balance, inherited, scheme=scheme)
+    sockets = ListeningSockets(settings.bind, settings.processes.balance, inherited, scheme=settings.tls.scheme)
     try:
         watcher = Watcher(settings.reload) if settings.reload.reload else None
         master = Master(

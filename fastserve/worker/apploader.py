@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import importlib.util
 import inspect
 import logging
 import os
@@ -13,6 +14,7 @@ import threading
 import traceback
 from collections.abc import Collection, Iterator
 from functools import reduce
+from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 from typing import Any
 
@@ -115,10 +117,10 @@ def import_from_string(name: str) -> Any:
     """
     module_name, _, attributes = name.partition(":")
     if not module_name or not attributes:
-        hint = f'; is it "{_guess(name)}"?' if module_name else ', for example "main:app"'
+        hint = _hint(name) or ', for example "main:app"'
         raise AppLoadError(f'"{name}" is not of the form "module:attribute"{hint}')
     if "/" in module_name or module_name.endswith(".py"):
-        raise AppLoadError(f'"{name}" names a file, not a module; is it "{_guess(name)}"?')
+        raise AppLoadError(f'"{name}" names a file, not a module{_hint(name)}')
     module = import_module(module_name)
     try:
         return reduce(getattr, attributes.split("."), module)
@@ -128,10 +130,36 @@ def import_from_string(name: str) -> Any:
         raise AppLoadError(f'module "{module_name}" has no attribute "{attributes}"{hint}') from None
 
 
-def _guess(name: str) -> str:
-    """Return what someone may have meant who has named a file, or only a module."""
+def _hint(name: str) -> str:
+    """Return what someone may have meant who has named a file, or has put no colon; nothing without such a module."""
     path, _, attributes = name.partition(":")
-    return f"{path.removesuffix('.py').strip('./').replace('/', '.')}:{attributes or 'app'}"
+    module = path.removesuffix(".py").strip("./").replace("/", ".")
+    guesses = [(module, attributes or "app")]
+    if not attributes and path == module:
+        before, _, last = module.rpartition(".")
+        guesses.append((before, last))
+    found = next((f"{module}:{attribute}" for module, attribute in guesses if _is_module(module)), None)
+    return f'; is it "{found}"?' if found is not None else ""
+
+
+def _is_module(name: str) -> bool:
+    """Tell whether a module of this name has a file. Nothing is imported."""
+    first, *others = name.split(".")
+    spec = find_top_module(first)
+    path = first
+    for part in others:
+        path = f"{path}.{part}"
+        inside = spec.submodule_search_locations if spec is not None else None
+        spec = PathFinder.find_spec(path, inside) if inside is not None and part else None
+    return spec is not None and spec.has_location
+
+
+def find_top_module(name: str) -> ModuleSpec | None:
+    """Return where a module that is in no package would be imported from, None when there is none of this name."""
+    try:
+        return importlib.util.find_spec(name) if name else None
+    except ValueError:
+        return None  # It was made by hand, as __main__ may be.
 
 
 def _looks_like_app(value: Any) -> bool:
@@ -159,13 +187,18 @@ def import_module(name: str) -> ModuleType:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name is not None and (name == error.name or name.startswith(error.name + ".")):
-            place = sys.path[0] or os.getcwd()  # it is empty for `python -c`
-            raise AppLoadError(f'there is no module "{error.name}" in {place} or elsewhere on sys.path') from None
+            raise no_module(error.name) from None
         raise AppLoadError(f'"{name}" cannot be imported', _own_trace(error)) from None
     except NestedServer:
         raise
     except (Exception, SystemExit) as error:
         raise AppLoadError(_why_not_imported(name, error), _own_trace(error)) from None
+
+
+def no_module(name: str) -> AppLoadError:
+    """Return the error for a module that there is not."""
+    place = sys.path[0] or os.getcwd()  # it is empty for `python -c`
+    return AppLoadError(f'there is no module "{name}" in {place} or elsewhere on sys.path')
 
 
 def _why_not_imported(name: str, error: BaseException) -> str:
@@ -177,11 +210,15 @@ def _why_not_imported(name: str, error: BaseException) -> str:
 
 def _make(factory: Any, name: str) -> Any:
     try:
-        return factory()
+        made = factory()
     except NestedServer:
         raise
     except (Exception, SystemExit) as error:
         raise AppLoadError(f'the factory "{name}" failed', _own_trace(error)) from None
+    if inspect.iscoroutine(made):
+        made.close()
+        raise AppLoadError(f'the factory "{name}" is a coroutine function; it must be a plain one')
+    return made
 
 
 def _is_factory(app: Any) -> bool:

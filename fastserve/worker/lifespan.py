@@ -9,6 +9,7 @@ from typing import Any
 from fastserve.asgi.scope import ASGI_VERSION
 from fastserve.asgi.types import ASGIApp, Message
 from fastserve.errors import InvalidMessage, LifespanError
+from fastserve.worker.stacks import waiting_stack
 
 _log = logging.getLogger("fastserve")
 
@@ -31,6 +32,7 @@ class Lifespan:
         self._has_received = False
         self._error: BaseException | None = None
         self._is_given_up = False  # whatever it still raises is known, or of our making
+        self._late: LifespanError | None = None  # because it is given up before it has begun
         self.state: dict[str, Any] | None = None
 
     async def start(self) -> None:
@@ -39,6 +41,8 @@ class Lifespan:
         Raises:
             LifespanError: it failed to start, or has no lifespan although the mode is "on".
         """
+        if self._late is not None:
+            raise self._late
         if self._mode == "off":
             return
         _log.info("Waiting for application startup.")
@@ -86,6 +90,14 @@ class Lifespan:
         self._is_given_up = True
         if self._task is not None:
             self._task.cancel()
+
+    def give_up(self, reason: str) -> None:
+        """Have `start` fail if it has not ended, with what the application waits for, and stop the application."""
+        if self._task is None or self._reply is None:
+            self._late = LifespanError(reason)
+        elif self.state is None and not self._reply.done():
+            self._reply.set_exception(LifespanError(reason, waiting_stack(self._task)))
+            self.cancel()
 
     async def _send_event(self, kind: str) -> Message | None:
         """Send an event and return the reply, or None when the application ended without one."""

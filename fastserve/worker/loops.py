@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import cast
 
 from fastserve.errors import AppLoadError, SettingsError
-from fastserve.worker.apploader import import_from_string
+from fastserve.worker.apploader import find_top_module, import_from_string, no_module
 
 
 def loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
@@ -29,6 +29,20 @@ def loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
             return asyncio.new_event_loop
         raise SettingsError("--loop: uvloop is not installed; install it with: pip install uvloop") from None
     return uvloop.new_event_loop
+
+
+def check_loop(name: str) -> None:
+    """Check what can be checked of a value of `--loop` without importing a module of the user's.
+
+    Raises:
+        SettingsError: uvloop is asked for and not installed, or there is no module of the name.
+    """
+    if ":" not in name and name != "zuvloop":
+        loop_factory(name)
+        return
+    package = name.partition(":")[0].partition(".")[0]
+    if find_top_module(package) is None:
+        raise SettingsError(f"--loop: {no_module(package)}")
 
 
 def loop_name(name: str) -> str:

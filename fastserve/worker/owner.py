@@ -28,6 +28,9 @@ _ORPHAN_S = 1.0
 _ASKED_S = 60.0
 _BLOCKED_ORPHAN_S = 3.0
 
+GIVE_UP = b"give up\n"
+"""What the parent says to a worker that does not become ready in time."""
+
 
 class Owner(Protocol):
     """Whoever started a worker, and ends it by signals."""
@@ -56,9 +59,11 @@ class Owner(Protocol):
 class Person:
     """Someone at a terminal, or an init system: there is no parent process. clock: in seconds."""
 
-    signals: tuple[signal.Signals, ...] = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
+    signals: tuple[signal.Signals, ...] = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 
     def __init__(self, urls: Sequence[str], clock: Callable[[], float] = time.monotonic) -> None:
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup(1) has it ignored
+            self.signals += (signal.SIGHUP,)
         self._urls = urls
         self._clock = clock
         self._repeats = Repeats()
@@ -91,6 +96,8 @@ class Person:
             return
         if is_gentle:
             server.stop()
+        elif number == signal.SIGINT:
+            server.interrupt()
         else:
             server.stop_quickly()
 
@@ -106,7 +113,7 @@ class Person:
 
 
 class Parent:
-    """The parent process, at the other end of a socket. It gets lines of JSON: an event and a text.
+    """The parent process, at the other end of a socket. It gets lines of JSON: an event and a text; it says GIVE_UP.
 
     pid: its process id. record: where it says that it has told the worker to stop. clock: in seconds.
     """
@@ -167,16 +174,26 @@ class Parent:
             server.stop()
 
     def watch(self, loop: asyncio.AbstractEventLoop, server: Server) -> None:
-        """Stop when the parent has ended, which closes its end of the socket."""
+        """Give up when the parent says so, and stop when it has ended, which closes its end of the socket."""
 
-        def parent_ended() -> None:
+        def listen() -> None:
+            if self._is_spoken_to():
+                server.give_up_start()
+                return
             loop.remove_reader(self._channel)
             _log.error("The parent process has ended. Shutting down.")
             if not server.is_stopping:
                 server.stop_quickly()
             loop.call_later(_ORPHAN_S, server.stop_quickly)
 
-        loop.add_reader(self._channel, parent_ended)
+        loop.add_reader(self._channel, listen)
+
+    def _is_spoken_to(self) -> bool:
+        """Take what the parent has said; tell whether it has not ended."""
+        try:
+            return bool(self._channel.recv(len(GIVE_UP)))
+        except ConnectionResetError:
+            return False
 
 
 def _has_terminal() -> bool:

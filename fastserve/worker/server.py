@@ -280,8 +280,22 @@ class Server:
 
         That this worker is being replaced does not count: that was not the end of the server.
         """
+        self._hurry(Stopping.QUICK)
+
+    def interrupt(self) -> None:
+        """End without the time to leave: as quickly as by `stop_quickly`, unless the user has set a time.
+
+        When called again, or after `stop`: end at once.
+        """
+        self._hurry(Stopping.QUICK if self._settings.timeouts.graceful_s is None else Stopping.GRACEFUL)
+
+    def _hurry(self, stopping: Stopping) -> None:
         is_first = self._stopping < Stopping.GRACEFUL or (self._stopping is Stopping.GRACEFUL and self._is_replaced)
-        self._advance(Stopping.QUICK if is_first else Stopping.FORCED)
+        self._advance(stopping if is_first else Stopping.FORCED)
+
+    def give_up_start(self) -> None:
+        """End with what the application waits for, if it has not started. To be called in the event loop."""
+        self._lifespan.give_up(f"it has not started within {self._settings.timeouts.boot_s:g} seconds")
 
     def end_at_once(self) -> None:
         """End without waiting for anything."""
@@ -291,7 +305,7 @@ class Server:
         self._stopping = stopping
         now = self._loop.time()
         if stopping is Stopping.GRACEFUL:
-            self._lifespan_ends_at = now + self._settings.timeouts.graceful_s
+            self._lifespan_ends_at = now + self._settings.timeouts.stop_s
             self._requests_end_at = self._lifespan_ends_at - self._lifespan_s()
         elif stopping is Stopping.QUICK:
             self._requests_end_at = now + _QUICK_S
@@ -307,7 +321,7 @@ class Server:
         """Return how long before the end of a graceful stop requests have to end, for the lifespan."""
         if self._lifespan.state is None:
             return 0.0
-        return min(self._settings.timeouts.graceful_s * _LIFESPAN_SHARE, _LIFESPAN_MOST_S)
+        return min(self._settings.timeouts.stop_s * _LIFESPAN_SHARE, _LIFESPAN_MOST_S)
 
     # The life of the server.
 
@@ -450,7 +464,7 @@ class Server:
         goes_on = self._stopping is Stopping.GRACEFUL and not self._is_leaving()
         # The server goes on when a worker is replaced, so its clients have no reason to expect that a connection is
         # closed: the next request may be on its way. It is answered, and then the connection is closed.
-        most_s = min(_LAST_REQUEST_S, self._settings.timeouts.graceful_s / 2) if goes_on else 0.0
+        most_s = min(_LAST_REQUEST_S, self._settings.timeouts.stop_s / 2) if goes_on else 0.0
         self._state.idle_s = max(most_s, _LAST_LOOK_S)
         self._state.is_draining = True
         for connection in list(self._state.connections):
@@ -480,7 +494,7 @@ class Server:
         began_at = self._loop.time()
         least_at = began_at + _LIFESPAN_LEAST_S
         if self._stopping is Stopping.NOT:  # It has hardly started.
-            self._lifespan_ends_at = began_at + self._settings.timeouts.graceful_s
+            self._lifespan_ends_at = began_at + self._settings.timeouts.stop_s
         if not await self._is_done_by(self._lifespan.stop(), lambda: max(self._lifespan_ends_at, least_at)):
             _log.error("The application did not shut down within %.1f seconds.", self._loop.time() - began_at)
             self._lifespan.cancel()

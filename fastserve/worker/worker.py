@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import _thread
 import asyncio
 import faulthandler
 import logging
 import os
 import signal
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from socket import socket
@@ -28,6 +30,8 @@ _log = logging.getLogger("fastserve")
 
 # How long the process may take to end when it is to end at once.
 _FORCE_S = 1.0
+# How long before the end is said what happens.
+_ANNOUNCED_S = 0.2
 # How long tasks that are still there at the end may take to be cancelled.
 _CANCEL_S = 0.5
 
@@ -102,6 +106,14 @@ class Signals:
             # The loop may be blocked for good. This watchdog needs neither the loop nor the interpreter's lock, and
             # shows what it was that did not end.
             faulthandler.dump_traceback_later(_FORCE_S, exit=True)
+            # A handler takes no lock that what it has interrupted may hold, as starting a threading.Thread does.
+            _thread.start_new_thread(_announce_cut, ())
+
+
+def _announce_cut() -> None:
+    """Say what the watchdog is going to do, unless the process ends before."""
+    time.sleep(_FORCE_S - _ANNOUNCED_S)
+    _log.error("The process does not end, and is cut off. What its threads are doing:")
 
 
 def run_worker(
@@ -173,7 +185,8 @@ def explain(error: StartupError) -> str:
     reason = str(error).rstrip()
     if "\n" in reason:  # Starlette gives the whole traceback as its reason.
         return f"Application startup failed. Exiting.\n{reason}"
-    return f"Application startup failed: {reason}. Exiting."
+    where = f"\nIt waits here (most recent call last):\n{error.stack.rstrip()}" if error.stack else ""
+    return f"Application startup failed: {reason}. Exiting.{where}"
 
 
 async def _serve(new_server: Callable[[], Server], owner: Owner, signals: Signals) -> None:

@@ -44,4 +44,4 @@ class Reader:
 
 def stop_s(settings: Settings) -> float:
     """Return how long a server may take to end after SIGTERM."""
-    return settings.timeouts.drain_delay_s + settings.timeouts.graceful_s
+    return settings.timeouts.drain_delay_s + settings.timeouts.stop_s

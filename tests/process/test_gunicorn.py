@@ -366,6 +366,24 @@ def test_hooks_see_requests_and_the_life_of_a_worker(gunicorn: Begin, folder: Pa
     ]
 
 
+@pytest.mark.parametrize(
+    ("hook", "said"),
+    [
+        ("pre_request(worker, request)", "accelerated 0 of 1 routes: the hook pre_request is called for each request"),
+        ("post_worker_init(worker)", "accelerated 1 of 1 routes"),
+    ],
+)
+def test_a_hook_that_hinders_acceleration_is_told(current: Begin, folder: Path, hook: str, said: str) -> None:
+    (folder / "conf.py").write_text(f"def {hook}: pass\n")
+    (folder / "fast.py").write_text(
+        "from fastapi import FastAPI\napp = FastAPI(openapi_url=None)\n"
+        "@app.get('/')\nasync def read():\n    return 'hello'\n"
+    )
+    server = current("-c", "conf.py", app="fast:app").wait_workers()
+    assert get(server, "/").json() == "hello"
+    assert server.log.count("accelerated ") == server.log.count(said) == 1
+
+
 def test_sigusr1_reopens_the_logs(current: Begin, folder: Path) -> None:
     server = current("--access-logfile", "access.log").wait_workers()
     get(server, "/")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from .running import SERVED, WORKERS, RawClient, Start, new_client, wait_until
+from .running import SERVED, WORKERS, RawClient, Start, ipv6, new_client, wait_until
 
 ONE_PROCESS = """\
 INFO:     fastserve VERSION: served:app, 1 worker, LOOP, PARSER, BUILD, PYTHON
@@ -289,6 +289,27 @@ def test_a_port_in_use_is_one_message_and_status_3(start: Start, folder: Path, w
     assert not (folder / "life.txt").exists(), "the application was started"
 
 
+@WORKERS
+def test_an_address_that_is_named_twice_is_told_before_the_application_is_started(
+    start: Start, folder: Path, workers: str
+) -> None:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{sock.getsockname()[1]}"
+    server = start(SERVED, "--bind", address, "--bind", address, "--workers", workers)
+    assert server.wait_exit() == 3
+    assert f"ERROR:    cannot listen on {address}: {address} is to be listened on already\n" in server.log
+    assert not (folder / "life.txt").exists(), "the application was started"
+
+
+@ipv6
+def test_an_address_of_ipv6_may_have_brackets(start: Start) -> None:
+    server = start(SERVED, "--host", "[::1]", "--port", "0").wait_ready()
+    with new_client(server) as client:
+        assert client.get("/").text == "hello"
+    assert server.url.startswith("http://[::1]:")
+
+
 # Options that are wrong.
 
 USAGE = {
@@ -301,6 +322,12 @@ USAGE = {
     "a port below 0": ([SERVED, "--port=-1"], "--port: -1 is less than 0"),
     "no workers": ([SERVED, "--workers", "0"], "--workers: 0 is less than 1"),
     "not a number of workers": ([SERVED, "--workers", "many"], "--workers"),
+    "a loop of no module": ([SERVED, "--loop", "absent:loop"], '--loop: there is no module "absent" in '),
+    "a loop of no module, with workers": (
+        [SERVED, "--loop", "absent:loop", "--workers", "2"],
+        '--loop: there is no module "absent" in ',
+    ),
+    "a loop of no factory": ([SERVED, "--loop", "served:absent"], '--loop: module "served" has no attribute "absent"'),
     "no such loop": ([SERVED, "--loop", "trio"], "--loop"),
     "not an address": ([SERVED, "--bind", "here"], "--bind: 'here' is not"),
     "--bind and --port": ([SERVED, "--bind", "127.0.0.1:0", "--port", "1"], "--bind and --host or --port exclude"),
@@ -321,7 +348,7 @@ def test_a_wrong_option_is_one_line_and_status_2(start: Start, arguments: list[s
     assert server.output == ""
 
 
-@pytest.mark.parametrize("option", ["--help", "--version"])
+@pytest.mark.parametrize("option", ["--help", "-h", "--version"])
 def test_a_question_is_answered_on_standard_output(start: Start, option: str) -> None:
     server = start(option)
     assert server.wait_exit() == 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import socket
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -360,7 +361,9 @@ def test_what_blocks_the_event_loop_is_shown_when_it_has_to_be_cut_off(start: St
         server.send_signal(signal.SIGTERM)
         server.send_signal(signal.SIGINT)
         server.wait_exit()
-    assert f'File "{folder / "served.py"}", line ' in server.log
+    told, _, shown = server.log.partition("The process does not end, and is cut off. What its threads are doing:\n")
+    assert "Timeout" not in told
+    assert f'File "{folder / "served.py"}", line ' in shown
     assert " in block\n" in server.log
 
 
@@ -382,6 +385,45 @@ def test_a_request_that_takes_too_long_is_cancelled_and_the_application_shut_dow
     assert ended(folder, workers)
     assert "Cancelling 1 request: it did not finish" in server.log
     assert "Traceback" not in server.log
+
+
+@WORKERS
+def test_sigint_keeps_to_the_time_that_is_set_and_a_second_one_does_not(
+    start: Start, folder: Path, workers: str
+) -> None:
+    server = start_served(start, workers, "--timeout-graceful-shutdown", "600")
+    with RawClient(server.address) as client:
+        client.get("/gate?held")
+        Gate(folder, "held").wait_reached()
+        server.send_signal(signal.SIGINT)
+        server.wait_past("Waiting for connections to close.")  # as long as requests have when no time is set
+        assert "Cancelling" not in server.log
+        server.send_signal(signal.SIGINT)
+        with timed(ABOUT_A_SECOND_S):
+            assert server.wait_exit() == 0
+
+
+@WORKERS
+def test_sigint_cancels_after_about_a_second_where_no_time_is_set(start: Start, folder: Path, workers: str) -> None:
+    server = start_served(start, workers)
+    with RawClient(server.address) as client:
+        client.get("/gate?held")
+        Gate(folder, "held").wait_reached()
+        server.send_signal(signal.SIGINT)
+        server.wait_log("Cancelling 1 request: it did not finish")
+        assert server.wait_exit() == 0
+
+
+def test_a_sighup_that_is_ignored_at_the_start_does_not_stop_a_single_process(start: Start) -> None:
+    ignoring = (
+        "import os, signal, sys; signal.signal(signal.SIGHUP, signal.SIG_IGN); os.execv(sys.argv[1], sys.argv[1:])"
+    )
+    server = start(SERVED, "--port", "0", under=(sys.executable, "-c", ignoring, sys.executable)).wait_ready()
+    server.send_signal(signal.SIGHUP)
+    with new_client(server) as client:
+        assert client.get("/").text == "hello"
+    assert "Shutting down" not in server.log
+    assert server.stop() == 0
 
 
 def test_a_shutdown_of_the_application_that_takes_too_long_is_left(start: Start, folder: Path) -> None:

@@ -102,6 +102,37 @@ def test_a_worker_that_does_not_start_in_time_is_ended_and_the_reload_given_up(s
     server.wait_for(lambda: pids(server) == before, "the old workers are not what is left")
 
 
+HANGS = """
+import asyncio
+from contextlib import asynccontextmanager
+from fastapi import FastAPI
+
+async def connect():
+    await asyncio.sleep(3600)
+
+@asynccontextmanager
+async def lifespan(app):
+    await connect()
+    yield
+
+app = FastAPI(lifespan=lifespan)
+"""
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_a_start_up_that_waits_too_long_shows_where_it_waits(loop: str, start: Start, folder: Path) -> None:
+    (folder / "hangs.py").write_text(HANGS)
+    server = start("hangs:app", *TWO_WORKERS[1:], "--timeout-worker-boot", "5", "--loop", loop)
+    assert server.wait_exit() == 3
+    assert (
+        server.log.count("Application startup failed: it has not started within 5 seconds. Exiting.\nIt waits here")
+        == 1
+    )
+    assert server.log.count(f'File "{folder / "hangs.py"}", line 7, in connect\n    await asyncio.sleep(3600)\n') == 1
+    assert "Abort" not in server.log
+    assert "died" not in server.log
+
+
 def test_sigwinch_ends_the_workers_and_sighup_brings_them_back(start: Start) -> None:
     server = start(*TWO_WORKERS).wait_ready()
     server.send_signal(signal.SIGWINCH)

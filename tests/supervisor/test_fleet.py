@@ -15,6 +15,7 @@ from fastserve.supervisor.fleet import (
     Finish,
     Fleet,
     FleetTimes,
+    GiveUp,
     Kill,
     Leave,
     OpenSlot,
@@ -314,12 +315,28 @@ def test_a_worker_that_does_not_become_ready_in_time_is_ended(boot_s: float) -> 
     due = fleet.next_change(ODD)
     assert due == ODD + boot_s
     assert plan(fleet, due - 0.001) == []
-    assert plan(fleet, due) == [Abort(NEXT, f"it did not become ready within {boot_s:g} seconds")]
+    assert plan(fleet, due) == [GiveUp(NEXT)]
     assert plan(fleet, due) == []
     assert fleet.next_change(due) == due + 1
-    assert plan(fleet, due + 1) == [Kill(NEXT, f"it did not become ready within {boot_s:g} seconds")]
+    assert plan(fleet, due + 1) == [Abort(NEXT, f"it did not become ready within {boot_s:g} seconds")]
+    assert plan(fleet, due + 1) == []
+    assert fleet.next_change(due + 1) == due + 2
+    assert plan(fleet, due + 2) == [Kill(NEXT, f"it did not become ready within {boot_s:g} seconds")]
     assert plan(fleet, due + 100) == []
     assert fleet.next_change(due + 100) == math.inf
+
+
+def test_a_worker_that_says_why_it_is_not_ready_has_time_to_end() -> None:
+    fleet = ready_fleet(1, FleetTimes(boot_s=60, quick_s=5))
+    fleet.exited(PID, 1, START)
+    fleet.spawned(0, NEXT, START)
+    plan(fleet, START)
+    fleet.explained(NEXT, START + 59)  # It fails by itself.
+    assert plan(fleet, START + 60) == [GiveUp(NEXT)]
+    fleet.explained(NEXT, START + 60.5)
+    fleet.explained(NEXT + 1, START + 60.5)
+    assert plan(fleet, START + 65) == []
+    assert [type(action) for action in plan(fleet, START + 65.5)] == [Kill]
 
 
 def test_a_worker_that_is_ready_too_late_is_ended_all_the_same() -> None:
@@ -329,7 +346,8 @@ def test_a_worker_that_is_ready_too_late_is_ended_all_the_same() -> None:
     plan(fleet, START + 60)
     fleet.became_ready(NEXT, START + 60.5)
     assert states(fleet) == {NEXT: State.BOOTING}
-    assert isinstance(plan(fleet, START + 61)[0], Kill)
+    assert isinstance(plan(fleet, START + 61)[0], Abort)
+    assert isinstance(plan(fleet, START + 62)[0], Kill)
 
 
 def test_a_server_whose_first_worker_takes_too_long_ends_with_3() -> None:

@@ -12,6 +12,7 @@ from fastserve.supervisor.fleet import (
     CloseSlot,
     Fleet,
     FleetTimes,
+    GiveUp,
     Kill,
     OpenSlot,
     Spawn,
@@ -117,10 +118,11 @@ def test_a_successor_that_does_not_become_ready_in_time_is_ended() -> None:
     fleet.replace(PID, "worn")
     plan(fleet)
     fleet.spawned(0, NEXT, START)
-    assert [type(action) for action in plan(fleet, START + 60)] == [Abort]
-    assert [type(action) for action in plan(fleet, START + 61)] == [Kill]
-    fleet.exited(NEXT, -9, START + 61)
-    assert plan(fleet, START + 61) == []
+    assert [type(action) for action in plan(fleet, START + 60)] == [GiveUp]
+    assert [type(action) for action in plan(fleet, START + 61)] == [Abort]
+    assert [type(action) for action in plan(fleet, START + 62)] == [Kill]
+    fleet.exited(NEXT, -9, START + 62)
+    assert plan(fleet, START + 62) == []
     assert states(fleet) == {PID: State.READY}
 
 

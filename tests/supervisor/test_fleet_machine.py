@@ -17,6 +17,7 @@ from fastserve.supervisor.fleet import (
     Finish,
     Fleet,
     FleetTimes,
+    GiveUp,
     Kill,
     Leave,
     OpenSlot,
@@ -31,6 +32,7 @@ from fastserve.supervisor.fleet import (
 
 LONGEST_DELAY_S = 30.0
 ABORT_S = 1.0
+GIVE_UP_S = 1.0
 FORCE_S = 1.0
 SAME_S = 0.5
 LISTEN_S = 0.5
@@ -54,6 +56,7 @@ class Process:
     is_ready: bool = False
     is_succeeded: bool = False
     is_told: bool = False
+    is_given_up: bool = False
     is_aborted: bool = False
     is_steered_away: bool = False
     is_asked: bool = False
@@ -166,19 +169,24 @@ class FleetMachine(RuleBasedStateMachine):
             case _:
                 self.do_to_worker(action)
 
-    def do_to_worker(self, action: Stop | Quit | Warn | Abort | Kill) -> None:
+    def do_to_worker(self, action: Stop | Quit | Warn | GiveUp | Abort | Kill) -> None:
         match action:
             case Stop(pid) | Quit(pid):
                 self.tell(pid, is_quick=isinstance(action, Quit))
             case Warn(pid):
                 self.model.processes[pid].is_steered_away = True
                 assert self.model.processes[pid].is_silent, "a worker is warned of that was heard"
-            case Abort(pid):
+            case GiveUp(pid):
                 process = self.model.processes[pid]
                 assert not process.is_aborted
-                assert process.is_silent or not process.is_ready
+                assert not process.is_ready
+                process.is_given_up = process.is_aborted = process.is_steered_away = True
+                process.dies_by = min(process.dies_by, self.model.now + GIVE_UP_S + ABORT_S)
+            case Abort(pid):
+                process = self.model.processes[pid]
+                assert process.is_given_up or (process.is_silent and not process.is_aborted)
                 process.is_aborted = process.is_steered_away = True
-                process.dies_by = self.model.now + ABORT_S
+                process.dies_by = min(process.dies_by, self.model.now + ABORT_S)
             case Kill(pid):
                 process = self.model.processes[pid]
                 is_due = abs(process.dies_by - self.model.now) < SOON_S

@@ -44,6 +44,10 @@ def stop_quickly(fleet: Fleet, now: float) -> None:
     fleet.stop_quickly(now)
 
 
+def interrupt(fleet: Fleet, now: float) -> None:
+    fleet.interrupt(now)
+
+
 Urgency = Callable[[Fleet, float], None]
 
 
@@ -75,6 +79,9 @@ ORDERS: dict[str, tuple[list[Urgency], list[list[Action]], float]] = {
     "quickly, stop": ([stop_quickly, stop], [QUIT_ALL, QUIT_ALL], 2.0),
     "quickly, quickly": ([stop_quickly, stop_quickly], [QUIT_ALL, QUIT_ALL], 2.0),
     "stop, stop, stop": ([stop, stop, stop], [STOP_ALL, QUIT_ALL, KILL_ALL], 2.0),
+    "interrupt": ([interrupt], [QUIT_ALL], 5.0),
+    "interrupt, interrupt": ([interrupt, interrupt], [QUIT_ALL, QUIT_ALL], 2.0),
+    "stop, interrupt": ([stop, interrupt], [STOP_ALL, QUIT_ALL], 2.0),
     "stop, quickly, stop": ([stop, stop_quickly, stop], [STOP_ALL, QUIT_ALL, KILL_ALL], 2.0),
 }
 
@@ -315,6 +322,15 @@ def test_stopping_quickly_does_not_wait() -> None:
     fleet.stop_quickly(START)
     assert plan(fleet) == QUIT_ALL
     assert plan(fleet, START + 5) == KILL_ALL
+
+
+def test_an_interrupt_keeps_to_the_time_that_is_set_without_the_time_to_leave() -> None:
+    fleet = ready_fleet(times=FleetTimes(stop_s=20.0, quick_s=5.0, delay_s=8.0, has_set_stop=True))
+    fleet.interrupt(START)
+    assert plan(fleet) == STOP_ALL
+    assert plan(fleet, START + 19) == []
+    fleet.interrupt(START + 19)
+    assert plan(fleet, START + 19) == QUIT_ALL, "and the second one does not"
 
 
 def test_a_failed_start_does_not_wait() -> None:

@@ -391,8 +391,14 @@ def test_a_second_server_that_was_as_fast_fails_when_it_listens(listening: Open,
 
 def test_a_port_that_is_asked_for_twice_is_taken(listening: Open) -> None:
     port = port_of(listening("127.0.0.1:0"))
-    with pytest.raises(BindError):
-        listening(f"127.0.0.1:{port}", f"127.0.0.1:{port}").listen()
+    for first, second in (
+        (f"127.0.0.1:{port}",) * 2,
+        (f"0.0.0.0:{port}", f"127.0.0.1:{port}"),
+        (f"127.0.0.1:{port}", f":{port}"),
+    ):
+        with pytest.raises(BindError, match=r" is to be listened on already$"):
+            listening(first, second)
+    listening(f"127.0.0.1:{port}", f"127.0.0.2:{port}").listen()
 
 
 @BALANCES

@@ -150,7 +150,7 @@ def test_without_a_name_there_is_nothing_to_load(load: Load) -> None:
 
 @pytest.mark.parametrize("name", ["main", "main:", ":app", "", ":"])
 def test_a_name_of_another_form_is_explained(name: str, load: Load) -> None:
-    error = refusal(load, name, {})
+    error = refusal(load, name, {"main.py": APP})
     hint = '; is it "main:app"?' if name.startswith("main") else ', for example "main:app"'
     assert str(error) == f'"{name}" is not of the form "module:attribute"{hint}'
     assert error.trace == ""
@@ -300,11 +300,23 @@ def test_nothing_is_named_that_is_no_application(text: str, load: Load) -> None:
         ("main.py:api", "main:api"),
         ("web/main.py:app", "web.main:app"),
         ("./web/main:x", "web.main:x"),
+        ("main.api", "main:api"),
+        ("web.main", "web.main:app"),
+        ("web.main.api", "web.main:api"),
     ],
 )
-def test_for_a_path_the_module_is_named(name: str, meant: str, load: Load) -> None:
+def test_the_module_that_is_meant_is_named(name: str, meant: str, load: Load) -> None:
     error = refusal(load, name, {"main.py": APP, "web/main.py": APP})
     assert str(error).endswith(f'; is it "{meant}"?')
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["absent", "absent.py", "absent.main", "main.absent.py", "web", "web..main", ".", "./absent:app", "main.a.b"],
+)
+def test_no_module_is_named_that_there_is_not(name: str, load: Load) -> None:
+    error = refusal(load, name, {"main.py": "raise RuntimeError('imported')", "web/main.py": APP})
+    assert "is it" not in str(error)
 
 
 def test_a_wsgi_application_is_made_one_of_asgi(load: Load) -> None:
@@ -328,6 +340,11 @@ def test_what_takes_no_arguments_is_a_factory(load: Load, caplog: pytest.LogCapt
     ]
 
 
+def test_a_coroutine_function_without_parameters_is_no_application(load: Load) -> None:
+    error = refusal(load, "mine:hello", {"mine.py": "async def hello(): ..."})
+    assert str(error) == 'the factory "mine:hello" is a coroutine function; it must be a plain one'
+
+
 @pytest.mark.parametrize("failing", ["raise ValueError('x')", "raise SystemExit('x')", "import absent_library"])
 def test_a_factory_that_fails_is_shown_in_the_users_frames_only(failing: str, load: Load) -> None:
     error = refusal(load, "factory:make", {"factory.py": f"def make():\n    {failing}"}, factory=True)
@@ -341,8 +358,9 @@ def test_a_factory_that_fails_is_shown_in_the_users_frames_only(failing: str, lo
         ("def make(): ...", '"factory:make" is not callable: None'),
         ("make = 5", 'the factory "factory:make" failed'),
         ("def make(x): ...", 'the factory "factory:make" failed'),
+        ("async def make(): ...", 'the factory "factory:make" is a coroutine function; it must be a plain one'),
     ],
-    ids=["returns nothing", "not callable", "wants arguments"],
+    ids=["returns nothing", "not callable", "wants arguments", "coroutine"],
 )
 def test_what_is_no_factory_is_refused(text: str, message: str, load: Load) -> None:
     assert str(refusal(load, "factory:make", {"factory.py": text}, factory=True)) == message

@@ -62,6 +62,52 @@ class Orderly:
             await send(answer)
 
 
+# Applications that take too long.
+
+
+async def hanging(scope: Scope, receive: Receive, send: Send) -> None:
+    await receive()
+    await asyncio.Event().wait()
+
+
+@MODES
+async def test_a_start_that_is_given_up_fails_with_what_it_waits_for(
+    mode: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with lifespan_of(hanging, mode) as lifespan:
+        starting = asyncio.create_task(lifespan.start())
+        await turns()
+        lifespan.give_up("it takes too long")
+        with pytest.raises(LifespanError, match=r"^it takes too long$") as failed:
+            await starting
+        await turns()
+    assert ", in hanging\n    await asyncio.Event().wait()\n" in failed.value.stack
+    assert lines(caplog) == ["Waiting for application startup."]
+
+
+async def test_a_start_that_is_given_up_before_it_has_begun_does_not_begin() -> None:
+    app = Orderly()
+    async with lifespan_of(app) as lifespan:
+        lifespan.give_up("it takes too long")
+        with pytest.raises(LifespanError, match=r"^it takes too long$"):
+            await lifespan.start()
+    assert app.events == []
+
+
+async def without_lifespan(scope: Scope, receive: Receive, send: Send) -> None:
+    """Return at once."""
+
+
+@pytest.mark.parametrize("app", [Orderly(), without_lifespan], ids=["lifespan", "none"])
+async def test_what_has_started_is_not_given_up(app: ASGIApp) -> None:
+    async with lifespan_of(app) as lifespan:
+        await lifespan.start()
+        before = lifespan.state
+        lifespan.give_up("it takes too long")
+        await lifespan.stop()
+        assert lifespan.state == before
+
+
 # Applications that do as they should.
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from pathlib import Path
 
 import pytest
 import uvloop
 
 from fastserve.errors import SettingsError
-from fastserve.worker.loops import loop_factory, loop_name
+from fastserve.worker.loops import check_loop, loop_factory, loop_name
 
 
 @pytest.mark.parametrize(
@@ -48,3 +49,20 @@ def test_uvloop_that_is_asked_for_and_not_installed_is_an_error_that_says_what_t
     monkeypatch.setitem(sys.modules, "uvloop", None)
     with pytest.raises(SettingsError, match=r"^--loop: uvloop is not installed; install it with: pip install uvloop$"):
         loop_factory("uvloop")
+
+
+@pytest.mark.parametrize("name", ["auto", "none", "asyncio", "uvloop", "asyncio:new_event_loop", "asyncio.absent:x"])
+def test_what_may_be_an_event_loop_passes_the_check(name: str) -> None:
+    check_loop(name)
+
+
+@pytest.mark.parametrize("name", ["absent:new_event_loop", "absent.loops:new_event_loop"])
+def test_a_loop_of_a_module_that_there_is_not_does_not(name: str) -> None:
+    with pytest.raises(SettingsError, match=r'^--loop: there is no module "absent" in '):
+        check_loop(name)
+
+
+def test_the_check_of_a_loop_imports_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "own_loop.py").write_text("raise RuntimeError('imported')")
+    monkeypatch.syspath_prepend(tmp_path)
+    check_loop("own_loop:new_event_loop")

@@ -14,7 +14,7 @@ from typing import Any, cast
 import pytest
 
 from fastserve.worker import owner as owner_module
-from fastserve.worker.owner import Parent, Person, announce
+from fastserve.worker.owner import GIVE_UP, Parent, Person, announce
 from fastserve.worker.scoreboard import Record, Scoreboard
 from fastserve.worker.server import Server
 from tests.doubles import turns, until
@@ -50,6 +50,12 @@ class PlayedServer:
 
     def stop_quickly(self) -> None:
         self.stops.append("quickly")
+
+    def give_up_start(self) -> None:
+        self.stops.append("give up")
+
+    def interrupt(self) -> None:
+        self.stops.append("interrupt")
 
     @property
     def typed(self) -> Server:
@@ -88,10 +94,10 @@ def test_a_person_hears_nothing_of_a_worn_worker(caplog: pytest.LogCaptureFixtur
     [
         ([signal.SIGTERM], ["stop"]),
         ([signal.SIGHUP], ["stop"]),
-        ([signal.SIGINT], ["quickly"]),
+        ([signal.SIGINT], ["interrupt"]),
         ([signal.SIGQUIT], ["quickly"]),
         ([signal.SIGTERM, signal.SIGTERM], ["stop", "stop"]),
-        ([signal.SIGTERM, signal.SIGINT, signal.SIGINT], ["stop", "quickly", "quickly"]),
+        ([signal.SIGTERM, signal.SIGINT, signal.SIGINT], ["stop", "interrupt", "interrupt"]),
     ],
     ids=lambda value: " ".join(getattr(each, "name", "") for each in value),
 )
@@ -111,8 +117,8 @@ def test_a_person_stops_the_server_more_urgently_with_each_signal(
     [
         ([signal.SIGTERM, signal.SIGTERM], ["stop"]),
         ([signal.SIGTERM, signal.SIGHUP], ["stop"]),
-        ([signal.SIGINT, signal.SIGINT], ["quickly"]),
-        ([signal.SIGTERM, signal.SIGINT], ["stop", "quickly"]),
+        ([signal.SIGINT, signal.SIGINT], ["interrupt"]),
+        ([signal.SIGTERM, signal.SIGINT], ["stop", "interrupt"]),
     ],
     ids=lambda value: " ".join(getattr(each, "name", "") for each in value),
 )
@@ -140,6 +146,11 @@ def test_sighup_renews_the_certificates_of_a_server_that_never_had_a_terminal(
     server = PlayedServer(has_certificates=has_certificates)
     Person([]).tell(signal.SIGHUP, server.typed)
     assert (server.stops, server.renewals) == (stops, renewals)
+
+
+def test_a_sighup_that_is_ignored_stays_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(signal, "getsignal", {signal.SIGHUP: signal.SIG_IGN}.get)
+    assert Person([]).signals == (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 
 
 async def test_a_person_is_not_watched() -> None:
@@ -275,6 +286,33 @@ def test_a_signal_after_the_parent_has_ended_arms_a_watchdog_for_a_loop_that_is_
     server = PlayedServer()
     Parent(channel[1], os.getpid(), new_record()).tell(signal.SIGTERM, server.typed)  # a process that is not our parent
     assert (server.stops, watchdog) == (["quickly"], [((3.0,), {"exit": True})])
+
+
+@pytest.mark.usefixtures("loop_factory")
+async def test_a_worker_gives_up_its_start_when_the_parent_says_so(
+    channel: tuple[socket.socket, socket.socket],
+) -> None:
+    theirs, ours = channel
+    server = PlayedServer()
+    Parent(ours, os.getppid(), new_record()).watch(asyncio.get_running_loop(), server.typed)
+    theirs.send(GIVE_UP)
+    await until(lambda: server.stops)
+    await turns()
+    assert server.stops == ["give up"]
+    asyncio.get_running_loop().remove_reader(ours)
+
+
+@pytest.mark.usefixtures("loop_factory")
+async def test_a_parent_that_has_ended_with_something_unread_has_ended(
+    channel: tuple[socket.socket, socket.socket],
+) -> None:
+    theirs, ours = channel
+    server, parent = PlayedServer(), Parent(ours, os.getppid(), new_record())
+    parent.worker_is_worn("it is old")
+    parent.watch(asyncio.get_running_loop(), server.typed)
+    theirs.close()
+    await until(lambda: server.stops)
+    assert server.stops == ["quickly"]
 
 
 @pytest.mark.usefixtures("loop_factory")

@@ -619,6 +619,36 @@ async def test_an_application_that_does_not_stop_in_its_share_of_the_time_is_can
     assert any("The application did not shut down within " in line for line in lines(caplog))
 
 
+@pytest.mark.parametrize(
+    ("options", "least_s", "most_s"), [({}, 0.9, 5.0), ({"timeout_graceful_shutdown": 60}, 40, 61)]
+)
+async def test_an_interrupt_is_a_quick_stop_unless_a_time_is_set(
+    options: dict[str, Any], least_s: float, most_s: float, sock: socket.socket
+) -> None:
+    app = Living()
+    loop = asyncio.get_running_loop()
+    async with running(app, sock, **options) as run:
+        run.server.interrupt()
+        assert least_s < run.server._requests_end_at - loop.time() < most_s
+        await run.end
+    assert app.events == ["start", "stop", "stopped"]
+
+
+@pytest.mark.parametrize("first", [Server.stop, Server.interrupt])
+async def test_an_interrupt_that_is_not_the_first_stop_ends_at_once(
+    first: Callable[[Server], None], sock: socket.socket
+) -> None:
+    app = Living()
+    async with running(app, sock, timeout_graceful_shutdown=60) as run:
+        client = await run.connect()
+        client.send(request())
+        await until(lambda: app.http.calls)
+        first(run.server)
+        run.server.interrupt()
+        assert run.server.is_forced
+        await run.end
+
+
 async def test_an_application_may_take_all_the_time_that_requests_have_left_to_stop(sock: socket.socket) -> None:
     app = Living()
     app.may_stop.clear()

@@ -18,6 +18,7 @@ import pytest
 
 from fastserve.errors import AppLoadError
 from fastserve.settings import Settings
+from fastserve.worker import worker as worker_module
 from fastserve.worker.apploader import load_app
 from fastserve.worker.owner import Owner
 from fastserve.worker.scoreboard import Scoreboard
@@ -47,6 +48,7 @@ def _as_before(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     monkeypatch.setenv("FASTSERVE_WORKER_ID", "")
     monkeypatch.setattr(sys, "path", sys.path[:])
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    monkeypatch.setattr(worker_module, "_announce_cut", lambda: None)  # It would come while another test runs.
     modules = set(sys.modules)
     handlers = {number: signal.getsignal(number) for number in (SIGNAL, signal.SIGUSR1)}
     yield
