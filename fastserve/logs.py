@@ -100,14 +100,15 @@ class AccessFormatter(LevelFormatter):
         record.status_code = self.color(f"{status} {phrase(status)}".rstrip(), _STATUS_COLORS.get(status // 100))
 
 
+_OTHER_PHRASES = {444: "No Response", 499: "Client Closed Request"}  # of nginx, for what has no response
+
+
 def phrase(status: int) -> str:
     """Return the reason phrase of a status, "" when it has none."""
-    if status == 499:
-        return "Client Closed Request"
     try:
         return HTTPStatus(status).phrase
     except ValueError:
-        return ""
+        return _OTHER_PHRASES.get(status, "")
 
 
 LOGGING_CONFIG: dict[str, Any] = {

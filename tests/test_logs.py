@@ -76,6 +76,7 @@ def test_a_traceback_follows_its_line(capsys: pytest.CaptureFixture[str]) -> Non
         (200, "200 OK"),
         (404, "404 Not Found"),
         (101, "101 Switching Protocols"),
+        (444, "444 No Response"),
         (499, "499 Client Closed Request"),
         (299, "299"),
         (999, "999"),
