@@ -12,7 +12,6 @@ import json
 import logging
 import logging.config
 import os
-import re
 import sys
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -156,8 +155,6 @@ def configure_logging_by(config: LogConfig, settings: LogSettings) -> None:
         SettingsError: the configuration, or the file that it is in, cannot be used.
     """
     logging.addLevelName(TRACE, "TRACE")
-    if settings.access_log_format not in (None, "json"):
-        parse_access_format(settings.access_log_format)
     if isinstance(config, dict):
         _configure_from_dict("a dictionary", config, settings.use_colors)
     elif config is not None:
@@ -317,29 +314,6 @@ def is_direct(logger: logging.Logger) -> bool:
         return False
     expected = LOGGING_CONFIG["formatters"]["access"]["fmt"]
     return type(handler.formatter) is AccessFormatter and handler.formatter._fmt == expected
-
-
-_DIRECTIVE = re.compile(r"%(?:>?([hlutrsbBDTmUqHP])|\{([^}]+)\}([io])|(%))")
-
-
-def parse_access_format(text: str) -> list[tuple[str, str | None]]:
-    """Return the parts of an Apache log format: (text, None), and (directive, argument), which is "" without one.
-
-    Raises:
-        SettingsError: it has a directive that is not known.
-    """
-    parts: list[tuple[str, str | None]] = []
-    at = 0
-    for match in _DIRECTIVE.finditer(text):
-        parts.append((text[at : match.start()], None))
-        simple, argument, directive, percent = match.groups()
-        parts.append(("%", None) if percent else (simple or directive, argument or ""))
-        at = match.end()
-    parts.append((text[at:], None))
-    for part, argument in parts:
-        if argument is None and "%" in part and part != "%":
-            raise SettingsError(f"--access-log-format: unknown directive at {part[part.index('%') :]!r}")
-    return [(part, argument) for part, argument in parts if part]
 
 
 def reopen_log_files() -> None:
