@@ -16,7 +16,7 @@ import sys
 from collections.abc import Mapping
 from http import HTTPStatus
 from pathlib import Path
-from typing import IO, Any, Literal, TypeAlias
+from typing import IO, Any, Literal, NamedTuple, TypeAlias
 
 import click
 
@@ -163,6 +163,9 @@ def configure_logging_by(config: LogConfig, settings: LogSettings) -> None:
         level = TRACE if settings.log_level == "trace" else settings.log_level.upper()
         for name in ("fastserve", "fastserve.access", "uvicorn", "uvicorn.access"):
             logging.getLogger(name).setLevel(level)
+    _seen.clear()
+    if config is not None:
+        _look_at_loggers()
 
 
 def _configure_from_dict(where: str, config: dict[str, Any], use_colors: bool | None) -> None:
@@ -254,17 +257,65 @@ def _read_logger(parser: configparser.RawConfigParser, section: str) -> dict[str
     }
 
 
+class _Effect(NamedTuple):
+    """What becomes of the records of a logger. handlers: all that get them, also by loggers above."""
+
+    handlers: list[logging.Handler]
+    filters: list[Any]
+    level: int
+    disabled: bool
+
+    @classmethod
+    def of(cls, logger: logging.Logger) -> _Effect:
+        """Return what becomes of records now."""
+        handlers: list[logging.Handler] = []
+        above: logging.Logger | None = logger
+        while above is not None:
+            handlers += above.handlers
+            above = above.parent if above.propagate else None
+        return cls(handlers, logger.filters[:], logger.getEffectiveLevel(), logger.disabled)
+
+
+_COUNTERPARTS = {"uvicorn.access": "fastserve.access", "uvicorn.error": "fastserve"}
+# How uvicorn's logger and ours were when last looked at. Like loggers, this is of the process.
+_seen: dict[str, tuple[_Effect, _Effect]] = {}
+
+
+def _look_at_loggers() -> None:
+    for theirs, ours in _COUNTERPARTS.items():
+        _seen[theirs] = _Effect.of(logging.getLogger(theirs)), _Effect.of(logging.getLogger(ours))
+
+
 def adopt_uvicorn_loggers() -> None:
-    """Let what the application has done to uvicorn's loggers hold for ours: filters, handlers, levels, silence."""
-    for theirs, ours in (("uvicorn.access", "fastserve.access"), ("uvicorn.error", "fastserve")):
-        source, target = logging.getLogger(theirs), logging.getLogger(ours)
-        for each in source.filters:
+    """Let what the application has done to uvicorn's loggers since logging was configured hold for ours.
+
+    That is what becomes of their records: handlers, filters, levels, silence. A change of ours themselves counts more.
+    """
+    for theirs, ours in _COUNTERPARTS.items():
+        target = logging.getLogger(ours)
+        untouched = _Effect(logging.root.handlers[:], [], logging.root.level, False)
+        before, own_before = _seen.get(theirs, (untouched, _Effect.of(target)))
+        _adopt(target, own_before, before, _Effect.of(logging.getLogger(theirs)))
+    _look_at_loggers()
+
+
+def _adopt(target: logging.Logger, own_before: _Effect, before: _Effect, now: _Effect) -> None:
+    own = _Effect.of(target)
+    for each in before.filters:
+        if each not in now.filters:
+            target.removeFilter(each)
+    for each in now.filters:
+        if each not in before.filters:
             target.addFilter(each)
-        for handler in source.handlers:
-            target.addHandler(handler)
-        target.disabled = target.disabled or source.disabled
-        if source.level > target.level:
-            target.setLevel(source.level)
+    if now.level != before.level and own.level == own_before.level:
+        target.setLevel(now.level)
+    target.disabled = own.disabled or now.disabled
+    if now.handlers != before.handlers and own.handlers == own_before.handlers:
+        kept = [each for each in own.handlers if each not in before.handlers or each in now.handlers]
+        added = [each for each in now.handlers if each not in before.handlers and each not in kept]
+        target.handlers[:] = [*kept, *added]
+        target.propagate = False  # What is above is among them.
+        target.disabled = now.disabled  # As all others are by a dictConfig that names uvicorn's.
 
 
 def _configure_from_file(config: str | os.PathLike[str] | configparser.RawConfigParser | IO[Any]) -> None:

@@ -19,6 +19,7 @@ from typing import Any
 from fastserve.asgi.types import ASGIApp
 from fastserve.config import STARTUP_FAILURE, Config
 from fastserve.errors import StartupError
+from fastserve.logs import adopt_uvicorn_loggers
 from fastserve.settings import Settings
 from fastserve.supervisor.cpus import placed
 from fastserve.supervisor.listeners import ListeningSockets
@@ -242,6 +243,7 @@ class Server:
         if not self.config.loaded:
             self.config.loaded_app = self.config.load_app()
             self.config.loaded = True
+        adopt_uvicorn_loggers()
         _log.info("Started server process [%d]", os.getpid())
         try:
             await self.startup(sockets=sockets)

@@ -53,9 +53,8 @@ class AccessLog:
         self._lines: list[str] = []
 
     def look_again(self) -> None:
-        """Go through the logging module from now on, if the application has changed the logger while it started."""
-        if _direct_stream(self._format_text) is None:
-            self._stream = None
+        """Look where lines go, if the application has changed the logger while it started."""
+        self._stream = _direct_stream(self._format_text)
 
     def observe(self, exchange: Answered) -> None:
         """Log a request that has been answered, or that never will be."""

@@ -15,7 +15,7 @@ from types import FrameType
 from fastserve.asgi.answered import Answered
 from fastserve.asgi.types import ASGIApp
 from fastserve.errors import AccelerationError, AppLoadError, BindError, LifespanError, StartupError
-from fastserve.logs import reopen_log_files
+from fastserve.logs import adopt_uvicorn_loggers, reopen_log_files
 from fastserve.net.certificates import Certificates
 from fastserve.settings import Settings
 from fastserve.worker.garbage import collecting
@@ -132,6 +132,7 @@ def run_worker(
     except AppLoadError as error:
         owner.worker_failed(error.explain())
         return error.exit_code
+    adopt_uvicorn_loggers()
     _log.info("Started server process [%d]", os.getpid())
     try:
         with collecting(settings.processes.gc) as settle:
