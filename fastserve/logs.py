@@ -12,6 +12,7 @@ import json
 import logging
 import logging.config
 import os
+import re
 import sys
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -40,6 +41,8 @@ _STATUS_COLORS = {1: "bright_white", 2: "green", 3: "yellow", 4: "red", 5: "brig
 class LevelFormatter(logging.Formatter):
     """Adds `levelprefix`: the name of the level and a colon, in nine columns, coloured on a terminal.
 
+    A record that has a `color_message`, as those of uvicorn may, is given that message when colours are used.
+
     use_colors: None decides by whether `stream` is a terminal.
     """
 
@@ -58,6 +61,9 @@ class LevelFormatter(logging.Formatter):
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
         """Format the record (see logging.Formatter)."""
         record = copy.copy(record)
+        if self.use_colors and "color_message" in vars(record):
+            record.msg = vars(record)["color_message"]
+            record.message = record.getMessage()
         self.add_fields(record)
         return super().formatMessage(record)
 
@@ -71,6 +77,13 @@ class LevelFormatter(logging.Formatter):
         return click.style(text, fg=color, **style) if self.use_colors else text
 
 
+def log_colored(logger: logging.Logger, message: str, *arguments: object, **style: Any) -> None:
+    """Log a message for information, with its arguments in this style of click where colours are used."""
+    colored = _CONVERSION.sub(lambda match: click.style(match[0], **style), message)
+    logger.info(message, *arguments, extra={"color_message": colored}, stacklevel=2)
+
+
+_CONVERSION = re.compile("%[ds]")
 _ACCESS_ARGUMENTS = 5
 
 
@@ -177,7 +190,19 @@ def _configure_from_dict(where: str, config: dict[str, Any], use_colors: bool | 
     try:
         logging.config.dictConfig(config)
     except Exception as error:  # Whatever the classes that it names may raise.
-        raise SettingsError(f"--log-config: {where}: {' '.join(str(error).split())}") from None
+        raise SettingsError(f"--log-config: {where}: {_explain(error)}") from None
+
+
+def _explain(error: BaseException) -> str:
+    """Return what is wrong in one line, with the reasons."""
+    said = " ".join(str(error).split())
+    cause = error.__cause__
+    while cause is not None:
+        reason = " ".join(str(cause).split())
+        if reason not in said:
+            said = f"{said}: {reason}"
+        cause = cause.__cause__
+    return said
 
 
 # Configurations that were written for uvicorn.
@@ -334,7 +359,7 @@ def _configure_from_file(config: str | os.PathLike[str] | configparser.RawConfig
     except SettingsError:
         raise
     except Exception as error:  # Whatever the classes that the file names may raise.
-        raise SettingsError(f"--log-config: {path}: {' '.join(str(error).split())}") from None
+        raise SettingsError(f"--log-config: {path}: {_explain(error)}") from None
 
 
 def _read_parser(

@@ -19,7 +19,7 @@ from typing import Any
 from fastserve.asgi.types import ASGIApp
 from fastserve.config import STARTUP_FAILURE, Config
 from fastserve.errors import StartupError
-from fastserve.logs import adopt_uvicorn_loggers
+from fastserve.logs import adopt_uvicorn_loggers, log_colored
 from fastserve.settings import Settings
 from fastserve.supervisor.cpus import placed
 from fastserve.supervisor.listeners import ListeningSockets
@@ -244,14 +244,14 @@ class Server:
             self.config.loaded_app = self.config.load_app()
             self.config.loaded = True
         adopt_uvicorn_loggers()
-        _log.info("Started server process [%d]", os.getpid())
+        log_colored(_log, "Started server process [%d]", os.getpid(), fg="cyan")
         try:
             await self.startup(sockets=sockets)
             if self.started and not self.should_exit:
                 await self.main_loop()
             if self.started:
                 await self.shutdown(sockets=sockets)
-                _log.info("Finished server process [%d]", os.getpid())
+                log_colored(_log, "Finished server process [%d]", os.getpid(), fg="cyan")
         finally:
             await self._end(sockets)
 

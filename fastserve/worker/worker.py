@@ -15,7 +15,7 @@ from types import FrameType
 from fastserve.asgi.answered import Answered
 from fastserve.asgi.types import ASGIApp
 from fastserve.errors import AccelerationError, AppLoadError, BindError, LifespanError, StartupError
-from fastserve.logs import adopt_uvicorn_loggers, reopen_log_files
+from fastserve.logs import adopt_uvicorn_loggers, log_colored, reopen_log_files
 from fastserve.net.certificates import Certificates
 from fastserve.settings import Settings
 from fastserve.worker.garbage import collecting
@@ -133,7 +133,7 @@ def run_worker(
         owner.worker_failed(error.explain())
         return error.exit_code
     adopt_uvicorn_loggers()
-    _log.info("Started server process [%d]", os.getpid())
+    log_colored(_log, "Started server process [%d]", os.getpid(), fg="cyan")
     try:
         with collecting(settings.processes.gc) as settle:
 
@@ -163,7 +163,7 @@ def run_worker(
         close_loop(loop)
         for sock in sockets:
             sock.close()
-    _log.info("Finished server process [%d]", os.getpid())
+    log_colored(_log, "Finished server process [%d]", os.getpid(), fg="cyan")
     return 0
 
 
