@@ -8,12 +8,13 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from fastserve.accessformats import ATOMS, DIRECTIVES, FIELDS, NAMED, UNITS
 from fastserve.settings import Option, declared_options, option_groups, option_name
 
 _SETTINGS = Path(__file__).parent / "settings.md"
 
 _INTRODUCTION = """\
-<!-- Generated from fastserve/settings.py by docs/generate.py. -->
+<!-- Generated from fastserve/settings.py and fastserve/accessformats.py by docs/generate.py. -->
 
 # Settings
 
@@ -35,6 +36,30 @@ units are powers of 1024.
 An unknown option, a bad value, or options that exclude each other are one line on standard error and exit status 2.
 """
 
+_FORMATS = """
+## Formats of the access log
+
+`json` is an object on each line: `time`, `client`, `method`, `path` and `query` as received, `http_version`, `status`,
+`bytes`, `duration_ms`, `user_agent`, `request_id` (the field X-Request-Id of the response or the request) and `pid`.
+The default is uvicorn's, where the path has the root path in front, and a quote is `%22`. A status of 499 stands for a
+client that was gone before there was a response, 444 for a connection that the server closed without one.
+
+| name | format |
+|---|---|
+{named}
+
+| directive | what |
+|---|---|
+{directives}
+
+`%>s` is `%s`; {units} are durations in these units; `%%` is a percent sign. Quotes, backslashes and what is not
+printable ASCII are escaped in what is from the client.
+
+The atoms of gunicorn and granian are known too, as after Python's `%`, so that `%(dt_ms).3f` and `%(status)5d` work:
+{atoms}, and `%({{NAME}}i)s`, `%({{NAME}}o)s` and `%(header{{NAME}})s` for fields. There is no `%({{NAME}}e)s`. In them,
+`q` is without its `?`, and `p` is the process ID.
+"""
+
 
 def settings_page() -> str:
     """Return the reference of all options."""
@@ -46,7 +71,17 @@ def settings_page() -> str:
         for name, declared in declared_options(group):
             default = group.__dataclass_fields__[name].default
             parts.append(_entry(declared, default))
-    return "".join(parts)
+    return "".join((*parts, _formats()))
+
+
+def _formats() -> str:
+    """Return the reference of what --access-log-format knows."""
+    named = "\n".join(f"| `{name}` | `{text}` |" for name, text in NAMED.items())
+    single = "\n".join(f"| `%{name}` | {meaning} |" for name, meaning in DIRECTIVES.items())
+    fields = "\n".join(f"| `%{{NAME}}{name}` | {meaning} |" for name, meaning in FIELDS.items())
+    units = ", ".join(f"`%{{{unit}}}T`" for unit in UNITS)
+    atoms = ", ".join(f"`%({name})s`" for name in ATOMS)
+    return _FORMATS.format(named=named, directives=f"{single}\n{fields}", units=units, atoms=atoms)
 
 
 def _entry(declared: Option, default: object) -> str:

@@ -17,7 +17,7 @@ import sys
 from collections.abc import Mapping
 from http import HTTPStatus
 from pathlib import Path
-from typing import IO, Any, Literal, TypeAlias
+from typing import IO, Any, Literal, NamedTuple, TypeAlias
 
 import click
 
@@ -41,6 +41,8 @@ _STATUS_COLORS = {1: "bright_white", 2: "green", 3: "yellow", 4: "red", 5: "brig
 class LevelFormatter(logging.Formatter):
     """Adds `levelprefix`: the name of the level and a colon, in nine columns, coloured on a terminal.
 
+    A record that has a `color_message`, as those of uvicorn may, is given that message when colours are used.
+
     use_colors: None decides by whether `stream` is a terminal.
     """
 
@@ -59,6 +61,9 @@ class LevelFormatter(logging.Formatter):
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
         """Format the record (see logging.Formatter)."""
         record = copy.copy(record)
+        if self.use_colors and "color_message" in vars(record):
+            record.msg = vars(record)["color_message"]
+            record.message = record.getMessage()
         self.add_fields(record)
         return super().formatMessage(record)
 
@@ -72,6 +77,13 @@ class LevelFormatter(logging.Formatter):
         return click.style(text, fg=color, **style) if self.use_colors else text
 
 
+def log_colored(logger: logging.Logger, message: str, *arguments: object, **style: Any) -> None:
+    """Log a message for information, with its arguments in this style of click where colours are used."""
+    colored = _CONVERSION.sub(lambda match: click.style(match[0], **style), message)
+    logger.info(message, *arguments, extra={"color_message": colored}, stacklevel=2)
+
+
+_CONVERSION = re.compile("%[ds]")
 _ACCESS_ARGUMENTS = 5
 
 
@@ -100,14 +112,15 @@ class AccessFormatter(LevelFormatter):
         record.status_code = self.color(f"{status} {phrase(status)}".rstrip(), _STATUS_COLORS.get(status // 100))
 
 
+_OTHER_PHRASES = {444: "No Response", 499: "Client Closed Request"}  # of nginx, for what has no response
+
+
 def phrase(status: int) -> str:
     """Return the reason phrase of a status, "" when it has none."""
-    if status == 499:
-        return "Client Closed Request"
     try:
         return HTTPStatus(status).phrase
     except ValueError:
-        return ""
+        return _OTHER_PHRASES.get(status, "")
 
 
 LOGGING_CONFIG: dict[str, Any] = {
@@ -155,8 +168,6 @@ def configure_logging_by(config: LogConfig, settings: LogSettings) -> None:
         SettingsError: the configuration, or the file that it is in, cannot be used.
     """
     logging.addLevelName(TRACE, "TRACE")
-    if settings.access_log_format not in (None, "json"):
-        parse_access_format(settings.access_log_format)
     if isinstance(config, dict):
         _configure_from_dict("a dictionary", config, settings.use_colors)
     elif config is not None:
@@ -165,6 +176,9 @@ def configure_logging_by(config: LogConfig, settings: LogSettings) -> None:
         level = TRACE if settings.log_level == "trace" else settings.log_level.upper()
         for name in ("fastserve", "fastserve.access", "uvicorn", "uvicorn.access"):
             logging.getLogger(name).setLevel(level)
+    _seen.clear()
+    if config is not None:
+        _look_at_loggers()
 
 
 def _configure_from_dict(where: str, config: dict[str, Any], use_colors: bool | None) -> None:
@@ -176,7 +190,19 @@ def _configure_from_dict(where: str, config: dict[str, Any], use_colors: bool | 
     try:
         logging.config.dictConfig(config)
     except Exception as error:  # Whatever the classes that it names may raise.
-        raise SettingsError(f"--log-config: {where}: {' '.join(str(error).split())}") from None
+        raise SettingsError(f"--log-config: {where}: {_explain(error)}") from None
+
+
+def _explain(error: BaseException) -> str:
+    """Return what is wrong in one line, with the reasons."""
+    said = " ".join(str(error).split())
+    cause = error.__cause__
+    while cause is not None:
+        reason = " ".join(str(cause).split())
+        if reason not in said:
+            said = f"{said}: {reason}"
+        cause = cause.__cause__
+    return said
 
 
 # Configurations that were written for uvicorn.
@@ -256,17 +282,65 @@ def _read_logger(parser: configparser.RawConfigParser, section: str) -> dict[str
     }
 
 
+class _Effect(NamedTuple):
+    """What becomes of the records of a logger. handlers: all that get them, also by loggers above."""
+
+    handlers: list[logging.Handler]
+    filters: list[Any]
+    level: int
+    disabled: bool
+
+    @classmethod
+    def of(cls, logger: logging.Logger) -> _Effect:
+        """Return what becomes of records now."""
+        handlers: list[logging.Handler] = []
+        above: logging.Logger | None = logger
+        while above is not None:
+            handlers += above.handlers
+            above = above.parent if above.propagate else None
+        return cls(handlers, logger.filters[:], logger.getEffectiveLevel(), logger.disabled)
+
+
+_COUNTERPARTS = {"uvicorn.access": "fastserve.access", "uvicorn.error": "fastserve"}
+# How uvicorn's logger and ours were when last looked at. Like loggers, this is of the process.
+_seen: dict[str, tuple[_Effect, _Effect]] = {}
+
+
+def _look_at_loggers() -> None:
+    for theirs, ours in _COUNTERPARTS.items():
+        _seen[theirs] = _Effect.of(logging.getLogger(theirs)), _Effect.of(logging.getLogger(ours))
+
+
 def adopt_uvicorn_loggers() -> None:
-    """Let what the application has done to uvicorn's loggers hold for ours: filters, handlers, levels, silence."""
-    for theirs, ours in (("uvicorn.access", "fastserve.access"), ("uvicorn.error", "fastserve")):
-        source, target = logging.getLogger(theirs), logging.getLogger(ours)
-        for each in source.filters:
+    """Let what the application has done to uvicorn's loggers since logging was configured hold for ours.
+
+    That is what becomes of their records: handlers, filters, levels, silence. A change of ours themselves counts more.
+    """
+    for theirs, ours in _COUNTERPARTS.items():
+        target = logging.getLogger(ours)
+        untouched = _Effect(logging.root.handlers[:], [], logging.root.level, False)
+        before, own_before = _seen.get(theirs, (untouched, _Effect.of(target)))
+        _adopt(target, own_before, before, _Effect.of(logging.getLogger(theirs)))
+    _look_at_loggers()
+
+
+def _adopt(target: logging.Logger, own_before: _Effect, before: _Effect, now: _Effect) -> None:
+    own = _Effect.of(target)
+    for each in before.filters:
+        if each not in now.filters:
+            target.removeFilter(each)
+    for each in now.filters:
+        if each not in before.filters:
             target.addFilter(each)
-        for handler in source.handlers:
-            target.addHandler(handler)
-        target.disabled = target.disabled or source.disabled
-        if source.level > target.level:
-            target.setLevel(source.level)
+    if now.level != before.level and own.level == own_before.level:
+        target.setLevel(now.level)
+    target.disabled = own.disabled or now.disabled
+    if now.handlers != before.handlers and own.handlers == own_before.handlers:
+        kept = [each for each in own.handlers if each not in before.handlers or each in now.handlers]
+        added = [each for each in now.handlers if each not in before.handlers and each not in kept]
+        target.handlers[:] = [*kept, *added]
+        target.propagate = False  # What is above is among them.
+        target.disabled = now.disabled  # As all others are by a dictConfig that names uvicorn's.
 
 
 def _configure_from_file(config: str | os.PathLike[str] | configparser.RawConfigParser | IO[Any]) -> None:
@@ -285,7 +359,7 @@ def _configure_from_file(config: str | os.PathLike[str] | configparser.RawConfig
     except SettingsError:
         raise
     except Exception as error:  # Whatever the classes that the file names may raise.
-        raise SettingsError(f"--log-config: {path}: {' '.join(str(error).split())}") from None
+        raise SettingsError(f"--log-config: {path}: {_explain(error)}") from None
 
 
 def _read_parser(
@@ -316,29 +390,6 @@ def is_direct(logger: logging.Logger) -> bool:
         return False
     expected = LOGGING_CONFIG["formatters"]["access"]["fmt"]
     return type(handler.formatter) is AccessFormatter and handler.formatter._fmt == expected
-
-
-_DIRECTIVE = re.compile(r"%(?:>?([hlutrsbBDTmUqHP])|\{([^}]+)\}([io])|(%))")
-
-
-def parse_access_format(text: str) -> list[tuple[str, str | None]]:
-    """Return the parts of an Apache log format: (text, None), and (directive, argument), which is "" without one.
-
-    Raises:
-        SettingsError: it has a directive that is not known.
-    """
-    parts: list[tuple[str, str | None]] = []
-    at = 0
-    for match in _DIRECTIVE.finditer(text):
-        parts.append((text[at : match.start()], None))
-        simple, argument, directive, percent = match.groups()
-        parts.append(("%", None) if percent else (simple or directive, argument or ""))
-        at = match.end()
-    parts.append((text[at:], None))
-    for part, argument in parts:
-        if argument is None and "%" in part and part != "%":
-            raise SettingsError(f"--access-log-format: unknown directive at {part[part.index('%') :]!r}")
-    return [(part, argument) for part, argument in parts if part]
 
 
 def reopen_log_files() -> None:

@@ -22,6 +22,7 @@ from typing import Any
 from fastserve.asgi.types import ASGIApp
 from fastserve.config import STARTUP_FAILURE, Config
 from fastserve.errors import StartupError
+from fastserve.logs import adopt_uvicorn_loggers, log_colored
 from fastserve.settings import Settings, listed
 from fastserve.supervisor.cpus import placed
 from fastserve.supervisor.listeners import ListeningSockets
@@ -260,14 +261,15 @@ class Server:
         if not self.config.loaded:
             self.config.loaded_app = self.config.load_app()
             self.config.loaded = True
-        _log.info("Started server process [%d]", os.getpid())
+        adopt_uvicorn_loggers()
+        log_colored(_log, "Started server process [%d]", os.getpid(), fg="cyan")
         try:
             await self.startup(sockets=sockets)
             if self.started and not self.should_exit:
                 await self.main_loop()
             if self.started:
                 await self.shutdown(sockets=sockets)
-                _log.info("Finished server process [%d]", os.getpid())
+                log_colored(_log, "Finished server process [%d]", os.getpid(), fg="cyan")
         finally:
             await self._end(sockets)
 

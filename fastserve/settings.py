@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, fields
 from decimal import Decimal
 from typing import Any, Literal, cast
 
+from fastserve.accessformats import parse_access_format
 from fastserve.addresses import (
     AllowList,
     BindAddress,
@@ -788,14 +789,14 @@ class LogSettings(Group):
     access_log_format: str | None = option(
         None,
         "--access-log-format",
-        'The format of the access log: json, or one of Apache\'s such as \'%h %t "%r" %s %b %D "%{User-Agent}i"\'. The'
-        " default is that of uvicorn.",
-        metavar="json|FORMAT",
+        'The format of the access log: json, common, combined, or one such as \'%h %t "%r" %s %b %D "%{User-Agent}i"\','
+        " as for Apache, or with the atoms of gunicorn or granian. The default is that of uvicorn.",
+        metavar="json|common|combined|FORMAT",
     )
     access_log_exclude: tuple[str, ...] = option(
         (),
         "--access-log-exclude",
-        "Do not log requests for this path. May be given several times.",
+        "Do not log requests for this path, with or without the root path. May be given several times.",
         metavar="PATH",
     )
     access_log_sample: float = option(
@@ -819,6 +820,8 @@ class LogSettings(Group):
         Group.__post_init__(self)
         if self.access_log_sample > 1:
             raise SettingsError(f"--access-log-sample: {self.access_log_sample:g} is more than 1")
+        if self.access_log_format not in (None, "json"):
+            parse_access_format(self.access_log_format)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

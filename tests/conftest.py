@@ -17,6 +17,7 @@ import uvloop
 from hypothesis import settings
 
 import fastserve
+from fastserve import logs
 from fastserve.version import build, is_compiled
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
@@ -108,3 +109,4 @@ def own_logging() -> Iterator[None]:
         logger.filters[:] = filters
         logger.disabled = False
     logging.addLevelName(5, trace_name)
+    logs._seen.clear()

@@ -158,6 +158,7 @@ SAMPLES = {
     "--forwarded-fields": "for,host",
     "--proxy-allow-ips": "10.0.0.1",
     "--access-log-exclude": ("/health", "/ready"),
+    "--access-log-format": "%h %s",
     "--access-log-sample": 0.5,
     "--env-file": "mine.env",
     "--loop": "rloop:new_event_loop",

@@ -22,7 +22,7 @@ LAYERS: list[tuple[str, ...]] = [
     ("asgi",),
     ("net",),
     ("wire",),
-    ("settings", "errors", "logs", "logging", "addresses", "version", "sources", "__init__"),
+    ("settings", "errors", "logs", "logging", "accessformats", "addresses", "version", "sources", "__init__"),
 ]
 """From top to bottom. A module may import from its own layer and from those below."""
 

@@ -19,6 +19,7 @@ from fastserve.logs import (
     AccessFormatter,
     LevelFormatter,
     configure_logging,
+    log_colored,
     reopen_log_files,
 )
 from fastserve.settings import LogSettings
@@ -76,6 +77,7 @@ def test_a_traceback_follows_its_line(capsys: pytest.CaptureFixture[str]) -> Non
         (200, "200 OK"),
         (404, "404 Not Found"),
         (101, "101 Switching Protocols"),
+        (444, "444 No Response"),
         (499, "499 Client Closed Request"),
         (299, "299"),
         (999, "999"),
@@ -146,6 +148,19 @@ def test_a_status_of_no_class_has_no_colour(capsys: pytest.CaptureFixture[str]) 
     configure_logging(LogSettings(use_colors=True))
     access.info(*REQUEST, 999)
     assert capsys.readouterr().out.endswith('" 999\x1b[0m\n')
+
+
+@pytest.mark.parametrize(
+    ("use_colors", "line"),
+    [
+        (True, "\x1b[32mINFO\x1b[0m:     Process [\x1b[36m\x1b[1m7\x1b[0m] using \x1b[36m\x1b[1mx\x1b[0m\n"),
+        (False, "INFO:     Process [7] using x\n"),
+    ],
+)
+def test_what_a_message_names_is_coloured(use_colors: bool, line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging(LogSettings(use_colors=use_colors))
+    log_colored(server, "Process [%d] using %s", 7, "x", fg="cyan", bold=True)
+    assert capsys.readouterr().err == line
 
 
 @pytest.mark.parametrize("out", [False, True], ids=["file", "terminal"])
@@ -319,6 +334,26 @@ def test_a_file_that_cannot_be_used_is_one_error_that_names_it(name: str, text: 
         configure_logging(LogSettings(log_config=str(path)))
     assert str(raised.value).startswith(f"--log-config: {path}: ")
     assert not str(raised.value).endswith(": ")
+
+
+@pytest.mark.parametrize(
+    ("handler", "reason"),
+    [
+        ({"class": "absent.Handler"}, "Cannot resolve 'absent.Handler': No module named 'absent'"),
+        (
+            {"class": "logging.FileHandler", "filename": "/absent/log"},
+            "[Errno 2] No such file or directory: '/absent/log'",
+        ),
+        ({"class": "logging.StreamHandler", "formatter": "mine"}, "Unable to set formatter 'mine'"),
+    ],
+    ids=["no module", "no folder", "no formatter"],
+)
+def test_the_reason_why_a_handler_cannot_be_is_given(handler: dict[str, str], reason: str, tmp_path: Path) -> None:
+    path = tmp_path / "log.json"
+    path.write_text(json.dumps({"version": 1, "handlers": {"a": handler}}))
+    with pytest.raises(SettingsError) as raised:
+        configure_logging(LogSettings(log_config=str(path)))
+    assert str(raised.value) == f"--log-config: {path}: Unable to configure handler 'a': {reason}"
 
 
 @pytest.mark.parametrize("name", ["log.json", "log.yaml", "log.ini"])

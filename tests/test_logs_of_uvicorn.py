@@ -8,6 +8,8 @@ import copy
 import io
 import json
 import logging
+import logging.config
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -261,3 +263,124 @@ def test_nothing_changes_when_nothing_was_done() -> None:
 
 def our_loggers() -> list[logging.Logger]:
     return [logging.getLogger(name) for name in ("fastserve", "fastserve.access")]
+
+
+# The handlers of uvicorn's loggers replaced: each line is written as often as uvicorn writes it, and by the same.
+
+
+class Kept(logging.Handler):
+    """A handler that keeps what it is given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(record.getMessage())
+
+
+UVICORNS = ("uvicorn", "uvicorn.error", "uvicorn.access")
+
+
+def replace_handlers(kept: Kept) -> None:
+    for name in UVICORNS:
+        logger = logging.getLogger(name)
+        logger.handlers = [kept]
+        logger.propagate = False
+
+
+def intercept_at_the_root(kept: Kept) -> None:
+    logging.root.handlers = [kept]
+    for name in UVICORNS:
+        logger = logging.getLogger(name)
+        logger.handlers.clear()
+        logger.propagate = True
+
+
+def intercept_every_logger(kept: Kept) -> None:
+    logging.root.handlers = [kept]
+    for name in (*UVICORNS, "fastserve", "fastserve.access"):
+        logger = logging.getLogger(name)
+        logger.handlers = []
+        logger.propagate = True
+
+
+def replace_the_outer_one(kept: Kept) -> None:
+    logging.getLogger("uvicorn").handlers = [kept]
+    logging.getLogger("uvicorn.access").handlers = []
+    logging.getLogger("uvicorn.access").propagate = True
+
+
+def configure_anew(kept: Kept) -> None:
+    loggers = {name: {"handlers": ["kept"], "level": "INFO", "propagate": False} for name in UVICORNS}
+    handlers = {"kept": {"()": lambda: kept}}
+    config = {"version": 1, "disable_existing_loggers": False, "handlers": handlers, "loggers": loggers}
+    logging.config.dictConfig(config)
+    for name in ("fastserve", "fastserve.access"):  # As all that are not named, unless it says otherwise.
+        logging.getLogger(name).disabled = True
+
+
+@pytest.mark.parametrize("server", ["fastserve", "uvicorn"])
+@pytest.mark.parametrize(
+    "change",
+    [replace_handlers, intercept_at_the_root, intercept_every_logger, replace_the_outer_one, configure_anew],
+)
+def test_each_line_is_written_once_by_the_handler_that_replaces_those_of_uvicorn(
+    change: Callable[[Kept], None], server: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept = Kept()
+    if server == "fastserve":
+        configured()
+        others = [each for each in logging.getLogger("fastserve").handlers if each.formatter]
+        change(kept)
+        adopt_uvicorn_loggers()
+        adopt_uvicorn_loggers()
+        assert not set(others) & set(logging.getLogger("fastserve").handlers)
+        names = ("fastserve", "fastserve.access")
+    else:
+        uvicorn.Config("main:app").configure_logging()
+        change(kept)
+        names = ("uvicorn.error", "uvicorn.access")
+    logging.getLogger(names[0]).info("server")
+    logging.getLogger(names[1]).info(ACCESS, *ARGUMENTS)
+    assert kept.lines == ["server", ACCESS % ARGUMENTS]
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_handler_that_is_removed_while_the_application_starts_gets_no_line(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    access_log = configured()
+    adopt_uvicorn_loggers()
+    logging.getLogger("uvicorn.access").handlers.clear()
+    adopted(access_log)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_what_ours_are_configured_for_is_kept_when_uvicorns_are_changed(capsys: pytest.CaptureFixture[str]) -> None:
+    own, theirs = Kept(), Kept()
+    configured()
+    logging.getLogger("fastserve.access").handlers = [own]
+    logging.getLogger("uvicorn.access").handlers = [theirs]
+    adopt_uvicorn_loggers()
+    logging.getLogger("fastserve.access").info("x")
+    assert (own.lines, theirs.lines) == (["x"], [])
+
+
+def test_a_level_that_is_lowered_holds(capsys: pytest.CaptureFixture[str]) -> None:
+    configured()
+    logging.getLogger("uvicorn.error").setLevel(logging.DEBUG)
+    adopt_uvicorn_loggers()
+    logging.getLogger("fastserve").debug("x")
+    assert capsys.readouterr().err == "DEBUG:    x\n"
+
+
+def test_without_a_configuration_the_handlers_of_uvicorns_loggers_are_taken() -> None:
+    kept = Kept()
+    logging.getLogger("uvicorn.access").handlers = [kept]
+    logging.getLogger("uvicorn.access").propagate = False
+    configure_logging_by(None, SETTINGS)
+    adopt_uvicorn_loggers()
+    logging.getLogger("fastserve.access").warning("x")
+    assert kept.lines == ["x"]
+    assert logging.getLogger("fastserve.access").handlers == [kept]

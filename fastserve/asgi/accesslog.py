@@ -11,16 +11,19 @@ import asyncio
 import logging
 import os
 import random
+import string
 import time
 from collections.abc import Callable
 from time import perf_counter
 from typing import Any, TextIO, TypeAlias
+from urllib.parse import quote
 
 import orjson
 
+from fastserve.accessformats import Directive, parse_access_format
 from fastserve.addresses import describe_client
 from fastserve.asgi.answered import Answered
-from fastserve.logs import AccessFormatter, is_direct, parse_access_format, phrase
+from fastserve.logs import AccessFormatter, is_direct, phrase
 from fastserve.settings import LogSettings
 
 _log = logging.getLogger("fastserve.access")
@@ -31,6 +34,7 @@ _SWITCHING_PROTOCOLS = 101
 _FAILURE = 500  # from here on, requests are logged whatever the sample is
 
 LineFormat: TypeAlias = Callable[[Answered], str]
+Getter: TypeAlias = Callable[[Answered], object]
 
 
 class AccessLog:
@@ -49,9 +53,8 @@ class AccessLog:
         self._lines: list[str] = []
 
     def look_again(self) -> None:
-        """Go through the logging module from now on, if the application has changed the logger while it started."""
-        if _direct_stream(self._format_text) is None:
-            self._stream = None
+        """Look where lines go, if the application has changed the logger while it started."""
+        self._stream = _direct_stream(self._format_text)
 
     def observe(self, exchange: Answered) -> None:
         """Log a request that has been answered, or that never will be."""
@@ -65,7 +68,8 @@ class AccessLog:
         self._lines.append(self._format(exchange))
 
     def _is_wanted(self, exchange: Answered) -> bool:
-        if exchange.head.raw_path in self._excluded:
+        excluded = self._excluded
+        if excluded and (exchange.head.raw_path in excluded or _whole_path(exchange) in excluded):
             return False
         return self._sample >= 1 or exchange.status >= _FAILURE or random.random() < self._sample
 
@@ -137,12 +141,19 @@ def _line_format(text: str | None) -> LineFormat:
         return _default_line
     if text == "json":
         return _json_line
-    parts = [part if argument is None else _DIRECTIVES[part](argument) for part, argument in parse_access_format(text)]
+    parts = [part if isinstance(part, str) else _text_of(part) for part in parse_access_format(text)]
 
     def line(exchange: Answered) -> str:
         return "".join([part if isinstance(part, str) else part(exchange) for part in parts]) + "\n"
 
     return line
+
+
+def _text_of(directive: Directive) -> LineFormat:
+    """Return what gives the text that stands for a directive."""
+    get = _GETTERS[directive.name](directive.argument)
+    conversion = f"%{directive.conversion}"
+    return lambda exchange: conversion % (get(exchange),)
 
 
 def _default_line(exchange: Answered) -> str:
@@ -169,11 +180,16 @@ def _json_line(exchange: Answered) -> str:
         "status": exchange.status or _CLIENT_CLOSED_REQUEST,
         "bytes": exchange.sent_bytes,
         "duration_ms": round(_duration_s(exchange) * 1000, 3),
-        "user_agent": _field(head.fields, b"user-agent"),
-        "request_id": _field(exchange.fields, b"x-request-id") or _field(head.fields, b"x-request-id"),
+        "user_agent": _unicode(_field(head.fields, b"user-agent")),
+        "request_id": _unicode(_field(exchange.fields, b"x-request-id") or _field(head.fields, b"x-request-id")),
         "pid": os.getpid(),
     }
-    return orjson.dumps(content).decode() + "\n"
+    text = orjson.dumps(content).decode()
+    return (text if text.isascii() and "\x7f" not in text else text.translate(_UNPRINTABLE)) + "\n"
+
+
+# What acts on terminals, or ends lines, and JSON does not ask to be escaped.
+_UNPRINTABLE = {code: f"\\u{code:04x}" for code in (*range(0x7F, 0xA0), 0x2028, 0x2029)}
 
 
 def _client(exchange: Answered) -> str:
@@ -185,10 +201,36 @@ def _client(exchange: Answered) -> str:
 
 
 def _target(exchange: Answered) -> str:
-    # As received: a target is printable ASCII, so nothing in it can act on a terminal (CVE-2020-7694 in uvicorn).
+    """Return path and query as received, with the root path in front, as uvicorn has it."""
+    target = _with_query(_whole_path(exchange), exchange.head.query)
+    text = target.decode("latin-1")
+    # A target is printable ASCII, so nothing in it can act on a terminal (CVE-2020-7694 in uvicorn); but applications
+    # may change the path, and a quote would end what the format has in quotes.
+    return text if '"' not in text and text.isascii() and text.isprintable() else quote(target, _KEPT)
+
+
+_KEPT = string.punctuation.replace('"', "")
+
+
+def _whole_path(exchange: Answered) -> bytes:
+    path = exchange.scope.get("raw_path")  # which the application may have changed
+    return path if type(path) is bytes else exchange.head.raw_path
+
+
+def _with_query(path: bytes, query: bytes) -> bytes:
+    return path + b"?" + query if query else path
+
+
+def _request_line(exchange: Answered) -> str:
     head = exchange.head
-    target: bytes = head.raw_path + b"?" + head.query if head.query else head.raw_path
-    return target.decode("ascii")
+    return f"{head.method} {_printable(_with_query(head.raw_path, head.query))} HTTP/{head.http_version}"
+
+
+def _server_port(exchange: Answered) -> object:
+    try:
+        return exchange.scope["server"][1] or "-"
+    except (LookupError, TypeError):
+        return "-"
 
 
 def _duration_s(exchange: Answered) -> float:
@@ -200,12 +242,22 @@ def _iso_time() -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{int(now % 1 * 1000):03d}Z"
 
 
-def _field(fields: Any, name: bytes) -> str | None:
-    """Return the value of a field, made printable; None when there is none."""
+def _field(fields: Any, name: bytes) -> bytes | None:
+    """Return the value of a field; None when there is none."""
     for other, value in fields:
         if other.lower() == name:
-            return _printable(bytes(value))
+            return bytes(value)
     return None
+
+
+def _unicode(value: bytes | None) -> str | None:
+    """Return the text that a field most likely stands for."""
+    if value is None:
+        return None
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value.decode("latin-1")
 
 
 def _printable(value: bytes) -> str:
@@ -219,35 +271,43 @@ def _printable(value: bytes) -> str:
     )
 
 
-def _getter(get: Callable[[Answered], object]) -> Callable[[str], LineFormat]:
-    return lambda _: lambda exchange: str(get(exchange))
+def _getter(get: Callable[[Answered], object]) -> Callable[[str], Getter]:
+    return lambda _: get
 
 
-def _request_field(name: str) -> LineFormat:
-    return lambda exchange: _field(exchange.head.fields, name.lower().encode()) or "-"
+def _field_getter(fields_of: Callable[[Answered], Any]) -> Callable[[str], Getter]:
+    def for_name(name: str) -> Getter:
+        key = name.lower().encode("latin-1", "replace")
+        return lambda exchange: _printable(_field(fields_of(exchange), key) or b"") or "-"
+
+    return for_name
 
 
-def _response_field(name: str) -> LineFormat:
-    return lambda exchange: _field(exchange.fields, name.lower().encode()) or "-"
-
-
-# https://httpd.apache.org/docs/2.4/mod/mod_log_config.html#formats
-_DIRECTIVES: dict[str, Callable[[str], LineFormat]] = {
+# What stands for the directives of fastserve.accessformats.
+_GETTERS: dict[str, Callable[[str], Getter]] = {
     "h": _getter(lambda exchange: _client(exchange).rpartition(":")[0] or _client(exchange)),
+    "p": _getter(_server_port),
     "l": _getter(lambda exchange: "-"),
     "u": _getter(lambda exchange: "-"),
     "t": _getter(lambda exchange: time.strftime("[%d/%b/%Y:%H:%M:%S %z]")),
-    "r": _getter(lambda exchange: f"{exchange.head.method} {_target(exchange)} HTTP/{exchange.head.http_version}"),
+    "time": _getter(lambda exchange: time.strftime("%Y-%m-%d %H:%M:%S %z")),
+    "r": _getter(_request_line),
+    "m": _getter(lambda exchange: exchange.head.method),
+    "scheme": _getter(lambda exchange: exchange.scope.get("scheme", "-")),
+    "U": _getter(lambda exchange: _printable(exchange.head.raw_path)),
+    "q": _getter(lambda exchange: _printable(_with_query(b"", exchange.head.query))),
+    "query": _getter(lambda exchange: _printable(exchange.head.query)),
+    "H": _getter(lambda exchange: f"HTTP/{exchange.head.http_version}"),
     "s": _getter(lambda exchange: exchange.status or _CLIENT_CLOSED_REQUEST),
     "b": _getter(lambda exchange: exchange.sent_bytes or "-"),
     "B": _getter(lambda exchange: exchange.sent_bytes),
-    "D": _getter(lambda exchange: int(_duration_s(exchange) * 1e6)),
     "T": _getter(lambda exchange: int(_duration_s(exchange))),
-    "m": _getter(lambda exchange: exchange.head.method),
-    "U": _getter(lambda exchange: exchange.head.raw_path.decode("ascii")),
-    "q": _getter(lambda exchange: "?" + exchange.head.query.decode("ascii") if exchange.head.query else ""),
-    "H": _getter(lambda exchange: f"HTTP/{exchange.head.http_version}"),
+    "L": _getter(lambda exchange: f"{_duration_s(exchange):.6f}"),
+    "M": _getter(lambda exchange: int(_duration_s(exchange) * 1e3)),
+    "ms": _getter(lambda exchange: _duration_s(exchange) * 1e3),
+    "D": _getter(lambda exchange: int(_duration_s(exchange) * 1e6)),
     "P": _getter(lambda exchange: os.getpid()),
-    "i": _request_field,
-    "o": _response_field,
+    "pid": _getter(lambda exchange: f"<{os.getpid()}>"),
+    "i": _field_getter(lambda exchange: exchange.head.fields),
+    "o": _field_getter(lambda exchange: exchange.fields),
 }

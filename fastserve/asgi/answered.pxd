@@ -8,3 +8,5 @@ cdef class Answered(Answering):
     cdef public int status
     cdef public unsigned long long sent_bytes
     cdef public double started_at
+
+    cpdef cut_short(self, int status)

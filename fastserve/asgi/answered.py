@@ -13,8 +13,9 @@ class Answered(Answering):
     """A request that was answered, or never will be: an Exchange, or a Session. Both derive from it.
 
     head: of the request. scope: for the application, which may change it. status: of the response, 0 before there is
-    one. fields: of the response, as the application gave them. sent_bytes: of its body; of messages before compression,
-    in a WebSocket. started_at: of the performance counter, in seconds.
+    one, NO_RESPONSE when the server has closed the connection without. fields: of the response, as the application gave
+    them. sent_bytes: of its body; of messages before compression, in a WebSocket. started_at: of the performance
+    counter, in seconds.
     """
 
     __slots__ = ("fields", "head", "scope", "sent_bytes", "started_at", "status")
@@ -25,3 +26,8 @@ class Answered(Answering):
     fields: Iterable[Field]
     sent_bytes: int
     started_at: float
+
+    def cut_short(self, status: int) -> None:
+        """See Answering."""
+        self.status = status
+        self.fields = ()

@@ -19,7 +19,7 @@ from typing import Any, cast
 
 from fastserve.errors import ProtocolViolation
 from fastserve.net.state import ServerState
-from fastserve.net.stream import Address, Answering, Stream
+from fastserve.net.stream import NO_RESPONSE, Address, Answering, Stream
 from fastserve.net.waiting import wait_writable
 from fastserve.wire.events import BodyData, Event, Field, RequestHead
 
@@ -256,12 +256,18 @@ class Connection(Stream):
 
     def _refuse(self, violation: ProtocolViolation) -> None:
         self._state.log_refusal(self.client, violation)
-        exchange, self._exchange = self._exchange, None
-        if exchange is not None:
-            exchange.connection_lost()
+        self._cut_exchange(violation.status)
         if not self._head_is_sent:
             self._transport.writelines(self._wire.encode_refusal(violation))
         self._linger()
+
+    def _cut_exchange(self, status: int) -> None:
+        """Let go of the exchange. status: what the client gets, if it has got nothing of the response."""
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            if not self._head_is_sent:
+                exchange.cut_short(status)
+            exchange.connection_lost()
 
     def _await_request(self) -> None:
         """Set the deadline for the next request: to begin, or to go on if it has begun."""
@@ -310,7 +316,7 @@ class Connection(Stream):
             # Whatever else is due waits for the client to take what it has coming, as long as it takes some of it.
             self._state.deadlines.set(self, left_s)
         elif unsent or self._phase >= _LINGERING:
-            self._transport.abort()
+            self.cut()
         elif self._phase == _SWITCHED:
             self.expect()
         elif self._phase == _WAITING or (self._phase == _RECEIVING and self._wire.is_idle()):
@@ -514,6 +520,8 @@ class Connection(Stream):
 
     def cut(self) -> None:
         """Close at once, whatever is left to do."""
+        self._cut_exchange(NO_RESPONSE)
+        self._phase = _CLOSED
         self._transport.abort()
 
     @property

@@ -7,9 +7,9 @@ import logging
 from collections.abc import Callable
 from typing import cast
 
-from fastserve.addresses import AllowList
+from fastserve.addresses import AllowList, describe_client
 from fastserve.errors import ProtocolViolation
-from fastserve.net.connection import Connection
+from fastserve.net.connection import Connection, as_address
 from fastserve.net.deadlines import Watched
 from fastserve.net.state import ServerState
 from fastserve.net.tls import TlsTransport
@@ -94,7 +94,8 @@ class Introduction(Watched):
 
     def _refuse(self, reason: str) -> None:
         # Without a response: to whom it would go is what is not known (§2).
-        _log.warning("%s - connection cut: %s", self._transport.get_extra_info("peername") or "unix", reason)
+        client = as_address(self._transport.get_extra_info("peername"))
+        _log.warning("%s - connection cut: %s", describe_client(client), reason)
         self._transport.abort()
 
     # What the worker calls, as for a Connection.

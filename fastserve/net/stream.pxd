@@ -10,6 +10,7 @@ cdef class Answering:
     cpdef double tick(self, double now) except -1
     cpdef drain(self)
     cpdef peer_closed(self)
+    cpdef cut_short(self, int status)
     cpdef connection_lost(self)
 
 

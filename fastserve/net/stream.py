@@ -11,6 +11,9 @@ from fastserve.wire.events import Field
 Address: TypeAlias = tuple[str, int | None]
 """(host, port), or (path, None) of a Unix socket."""
 
+NO_RESPONSE = 444
+"""What stands for the status, as in nginx, when the server has closed the connection without a response."""
+
 
 class Answering:
     """One request and its response, as a connection sees them. The layer above derives from it.
@@ -44,6 +47,13 @@ class Answering:
 
     def peer_closed(self) -> None:
         """Take note that the client sends nothing more; it may still be reading."""
+        raise NotImplementedError
+
+    def cut_short(self, status: int) -> None:
+        """Take note that the server ends the request itself, and the client gets this status; or NO_RESPONSE.
+
+        `connection_lost` follows.
+        """
         raise NotImplementedError
 
     def connection_lost(self) -> None:

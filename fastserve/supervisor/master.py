@@ -24,7 +24,7 @@ import psutil
 
 from fastserve.asgi.types import ASGIApp
 from fastserve.errors import BindError
-from fastserve.logs import reopen_log_files
+from fastserve.logs import log_colored, reopen_log_files
 from fastserve.net.certificates import Certificates
 from fastserve.settings import Settings
 from fastserve.supervisor.cpus import CpuPlan, pin
@@ -148,9 +148,11 @@ class Master:
             self._sockets.add_slot(slot)
         if self._watcher is not None:
             _log.info("Will watch for changes in these directories: %s", self._watcher.directories)
-            _log.info("Started reloader process [%d] using %s", self._pid, self._watcher.name)
+            log_colored(
+                _log, "Started reloader process [%d] using %s", self._pid, self._watcher.name, fg="cyan", bold=True
+            )
         else:
-            _log.info("Started parent process [%d]", self._pid)
+            log_colored(_log, "Started parent process [%d]", self._pid, fg="cyan", bold=True)
         _set_title("fastserve")
         self._selector = selectors.DefaultSelector()
         self._wakeup, self._wakeup_end = socket.socketpair()
@@ -160,7 +162,8 @@ class Master:
                 for action in self._fleet.plan(time.monotonic()):
                     self._act(action)
                 if self._status is not None:
-                    _log.info("Stopping %s process [%d]", "reloader" if self._watcher else "parent", self._pid)
+                    what = "reloader" if self._watcher else "parent"
+                    log_colored(_log, f"Stopping {what} process [%d]", self._pid, fg="cyan", bold=True)
                     return self._status
                 self._settle()
                 self._wait()

@@ -16,6 +16,7 @@ from typing import Protocol
 
 import orjson
 
+from fastserve.logs import log_colored
 from fastserve.worker.repeats import Repeats
 from fastserve.worker.scoreboard import Record
 from fastserve.worker.server import Server
@@ -209,4 +210,4 @@ def announce(urls: Sequence[str]) -> None:
     """Log where the server can be reached, as tools know it from uvicorn."""
     for url in urls:
         place = f"unix socket {url.removeprefix('unix:')}" if url.startswith("unix:") else url
-        _log.info("Fastserve running on %s (Press CTRL+C to quit)", place)
+        log_colored(_log, "Fastserve running on %s (Press CTRL+C to quit)", place, bold=True)

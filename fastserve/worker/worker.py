@@ -17,7 +17,7 @@ from types import FrameType
 from fastserve.asgi.answered import Answered
 from fastserve.asgi.types import ASGIApp
 from fastserve.errors import AccelerationError, AppLoadError, BindError, LifespanError, StartupError
-from fastserve.logs import reopen_log_files
+from fastserve.logs import adopt_uvicorn_loggers, log_colored, reopen_log_files
 from fastserve.net.certificates import Certificates
 from fastserve.settings import Settings
 from fastserve.worker.garbage import collecting
@@ -144,7 +144,8 @@ def run_worker(
     except AppLoadError as error:
         owner.worker_failed(error.explain())
         return error.exit_code
-    _log.info("Started server process [%d]", os.getpid())
+    adopt_uvicorn_loggers()
+    log_colored(_log, "Started server process [%d]", os.getpid(), fg="cyan")
     try:
         with collecting(settings.processes.gc) as settle:
 
@@ -174,7 +175,7 @@ def run_worker(
         close_loop(loop)
         for sock in sockets:
             sock.close()
-    _log.info("Finished server process [%d]", os.getpid())
+    log_colored(_log, "Finished server process [%d]", os.getpid(), fg="cyan")
     return 0
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
@@ -1188,6 +1190,62 @@ async def test_a_connection_that_is_kept_alive_is_closed_without_a_word_when_it_
         assert (peer.take(), peer.phase) == (response(), "WAITING")
     await rig.pass_time(0.75)
     assert (peer.take(), rig.refused, rig.state.connections) == (b"", [], set())
+
+
+# Requests that the server itself ends: what the access log and the counters have of them.
+
+CUT: dict[str, tuple[bytes, Callable[[Rig, Peer], Any], int]] = {
+    "a body that is too large": (
+        request("/", "transfer-encoding: chunked", method="POST", body=b"1\r\nx\r\n"),
+        lambda rig, peer: peer.send(b"7d0\r\n" + b"x" * 2000),
+        413,
+    ),
+    "a bad chunk": (
+        request("/", "transfer-encoding: chunked", method="POST"),
+        lambda rig, peer: peer.send(b"zz\r\n"),
+        400,
+    ),
+    "half a body": (post(b"hel", length=5), lambda rig, peer: peer.end(), 400),
+    "a body that stops": (post(b"hel", length=5), lambda rig, peer: rig.pass_time(60.25), 408),
+    "the end of the server": (request(), lambda rig, peer: [each.cut() for each in set(rig.state.connections)], 444),
+    "a client that is gone": (request(), lambda rig, peer: peer.reset(), 0),
+}
+
+
+@pytest.mark.parametrize("held", [False, True], ids=["before the start", "after a start that was held back"])
+@pytest.mark.parametrize(("data", "happen", "status"), CUT.values(), ids=CUT.keys())
+async def test_the_status_of_a_request_that_was_cut_short_is_what_the_client_got(
+    data: bytes, happen: Callable[[Rig, Peer], Any], status: int, held: bool
+) -> None:
+    app = PlayedApp()
+    rig = Rig(app, limit_request_body=1000)
+    peer = rig.connect()
+    call = await begin(app, peer, data)
+    if held:
+        await call.start(201)
+    done = happen(rig, peer)
+    if isinstance(done, Coroutine):
+        await done
+    await turns()
+    with contextlib.suppress(ClientDisconnected):
+        await (call.body(b"x") if held else call.start())
+    call.end()
+    await turns()
+    assert rig.logged == [("/", status or (201 if held else 0))]
+    assert peer.received[9:12] == (b"%d" % status if 400 <= status < 444 else b"")
+
+
+async def test_a_response_that_has_begun_keeps_its_status_when_the_server_cuts_it_short() -> None:
+    app = PlayedApp()
+    rig = Rig(app)
+    peer = rig.connect()
+    call = await begin(app, peer, request("/", "transfer-encoding: chunked", method="POST"))
+    await call.start(201)
+    await call.body(b"x", more=True)
+    peer.send(b"zz\r\n")
+    call.end()
+    await turns()
+    assert (rig.logged, [code for code, _ in rig.refused]) == ([("/", 201)], [400])
 
 
 async def test_a_body_that_stops_coming_is_answered_with_408() -> None:

@@ -133,13 +133,14 @@ async def test_a_unix_socket_may_be_introduced(tmp_path: Path) -> None:
 async def test_what_is_no_header_is_cut_without_an_answer(data: bytes, caplog: pytest.LogCaptureFixture) -> None:
     async with placed() as place:
         client = await place.connect()
+        name = "{}:{}".format(*client.sock.getsockname())
         await client.send(data if data.startswith(b"GET") else data + b"\r\n" * 60)
         try:
             assert await client.receive_all() == b""
         except ConnectionResetError:
             pass
         await until(lambda: not place.rig.state.connections)
-    assert "connection cut: " in caplog.text
+    assert f"{name} - connection cut: " in caplog.text
 
 
 async def test_a_look_at_whether_anyone_is_listening_is_no_offence(caplog: pytest.LogCaptureFixture) -> None:
