@@ -302,7 +302,10 @@ class FleetMachine(RuleBasedStateMachine):
         if process.serves and not self.model.urgency:
             self.model.was_ready = True
             for other in self.model.in_slot(process.slot):
-                other.is_succeeded = other.is_succeeded or other is not process
+                if other is not process and not other.is_succeeded:
+                    # It is told so in the next turn, when the server may be ending already.
+                    other.is_succeeded = True
+                    other.dies_by = min(other.dies_by, self.model.now + self.times.stop_s)
 
     @precondition(lambda self: self.model.finished is None)
     @rule(data=st.data(), status=st.sampled_from([0, 1, 3, 4, -9]), at_once=AT_ONCE)
