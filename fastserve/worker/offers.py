@@ -69,7 +69,10 @@ def _passes(layer: Any) -> bool:
             return _passes(layer.middleware_stack)
         return all(_name(each.cls) in _PASSING for each in layer.user_middleware) and _passes(layer.router)
     if isinstance(layer, Router):
-        return layer.middleware_stack == layer.app and _all_pass(layer.routes)
+        # Before version 0.35 routers have no middleware.
+        return _passes(layer.middleware_stack) if hasattr(layer, "middleware_stack") else _all_pass(layer.routes)
+    if inspect.ismethod(layer) and isinstance(layer.__self__, Router):
+        return _all_pass(layer.__self__.routes)  # It is within its middleware.
     if _name(type(layer)) in _PASSING:
         return _passes(layer.app)
     if inspect.isfunction(layer):
