@@ -35,12 +35,14 @@ settings.load_profile("untimed")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Refuse to run what is not to be tested (see `_check_build`), and hear of SIGINT in the background too.
+    """Refuse to run what is not to be tested (see `_check_build`), and hear of signals in the background too.
 
-    A shell starts what runs in its background with SIGINT ignored, which the programs that tests start would inherit.
+    A shell starts what runs in its background with SIGINT ignored, and nohup what it starts with SIGHUP, which the
+    programs that tests start would inherit.
     """
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, handler)
     _check_build()
 
 

@@ -34,11 +34,13 @@ class PidFile:
         return self
 
     def take_over(self) -> None:
-        """Write the file, now that this is the server.
+        """Write the file, now that this is the server, if it does not say so already: readers never find it empty then.
 
         Raises:
             StartupError: it cannot be written.
         """
+        if self._read() == os.getpid():
+            return
         try:
             self._path.write_text(f"{os.getpid()}\n")
         except OSError as error:

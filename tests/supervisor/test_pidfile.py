@@ -89,6 +89,13 @@ def test_the_file_of_the_predecessor_is_left_alone_until_it_is_taken_over(
     assert not path.exists()
 
 
+def test_a_file_that_says_so_already_is_not_written_again(path: Path) -> None:
+    with PidFile(str(path)) as file:
+        os.utime(path, ns=(0, 0))
+        file.take_over()
+        assert path.stat().st_mtime_ns == 0
+
+
 def test_the_file_of_a_predecessor_that_goes_on_stays(path: Path, other: subprocess.Popen[bytes]) -> None:
     path.write_text(f"{other.pid}\n")
     with PidFile(str(path), predecessor=other.pid):
