@@ -26,7 +26,6 @@ def test_header_fields_given_as_a_tuple_are_a_list_afterwards() -> None:
     compare(wiring.build, Asked(label="plain", path="/plain", scope={"headers": ((b"host", b"example.org"),)}))
 
 
-@pytest.mark.xfail(reason="KNOWN DIFFERENCE: the error page of debug mode shows other frames")
 def test_the_error_page_of_debug_mode_is_the_same() -> None:
     async def fail(request: Request) -> Response:
         raise ValueError("fail")
