@@ -8,7 +8,6 @@ import contextlib
 import functools
 import logging
 import os
-import random
 import signal
 import socket
 import sys
@@ -107,10 +106,7 @@ class Server:
     @functools.cached_property
     def limit_max_requests(self) -> int | None:
         """After how many requests the server ends, with a part of this by chance; None when it does not."""
-        recycling = self.config.settings.recycling
-        if recycling.max_requests is None:
-            return None
-        return recycling.max_requests + random.randint(0, recycling.max_requests_jitter)
+        return self.config.settings.recycling.draw_max_requests()
 
     # Stopping, from any thread and from signal handlers.
 
@@ -246,10 +242,7 @@ class Server:
         for text in settings.remarks:
             _log.warning("%s.", text)
         if unused:
-            _log.warning(
-                "Server is one process, and does not use %s: fastserve.run does.",
-                listed([repr(name) for name in unused]),
-            )
+            _log.warning("Server is one process, and does not use %s: fastserve.run does.", _quoted(unused))
         with contextlib.ExitStack() as stack:
             if settings.processes.pid is not None:
                 stack.enter_context(PidFile(settings.processes.pid))
@@ -391,14 +384,9 @@ def run(app: ASGIApp | Callable[..., Any] | str, **options: Any) -> None:
             sys.exit(status)
     elif unused := needing_other_processes(settings):
         if isinstance(app, str):
-            _log.warning(
-                "You must call fastserve.run in the main thread to enable %s.", listed([repr(name) for name in unused])
-            )
+            _log.warning("You must call fastserve.run in the main thread to enable %s.", _quoted(unused))
         else:
-            _log.warning(
-                "You must pass the application as an import string to enable %s.",
-                listed([repr(name) for name in unused]),
-            )
+            _log.warning("You must pass the application as an import string to enable %s.", _quoted(unused))
         sys.exit(STARTUP_FAILURE)
     else:
         Server(config).run_to_end()
@@ -420,6 +408,10 @@ def _refuse_in_loop(called: str, instead: str) -> None:
 def needing_other_processes(settings: Settings) -> list[str]:
     """Return the options that one process cannot have; it can end after a number of requests."""
     return [name for name in settings.supervised if name != "limit_max_requests"]
+
+
+def _quoted(names: list[str]) -> str:
+    return listed([repr(name) for name in names])
 
 
 def _serve_by_name(settings: Settings) -> int:

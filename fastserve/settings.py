@@ -7,6 +7,7 @@ these declarations. A layer is given the groups it needs and cannot read others.
 from __future__ import annotations
 
 import math
+import random
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
@@ -741,6 +742,12 @@ class Recycling(Group):
     lifetime_s: float | None = option(
         None, "--limit-lifetime", "Replace a worker after this time.", unit="seconds", minimum=1
     )
+
+    def draw_max_requests(self) -> int | None:
+        """Return after how many requests one worker is replaced, a part of which is chance; None when it is not."""
+        if self.max_requests is None:
+            return None
+        return self.max_requests + random.randint(0, self.max_requests_jitter)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,6 @@ import contextlib
 import enum
 import logging
 import os
-import random
 import socket
 import time
 from collections.abc import Callable, Collection, Coroutine, Sequence
@@ -118,7 +117,7 @@ class Server:
         self._loop = loop = asyncio.get_running_loop()
         self._started_at = time.monotonic()
         self._metrics = Metrics()
-        self._requests_left = self._most_requests()
+        self._requests_left = settings.recycling.draw_max_requests() or 0
         adopt_uvicorn_loggers()  # The application has been imported.
         self._access_log = open_access_log(settings.logs, loop)
         self._app = app
@@ -209,12 +208,6 @@ class Server:
             on_answered=[*([] if log is None else [log.observe_handshake]), *self._counters()],
             on_ended=[] if log is None else [log.observe_end],
         )
-
-    def _most_requests(self) -> int:
-        recycling = self._settings.recycling
-        if recycling.max_requests is None:
-            return 0
-        return recycling.max_requests + random.randint(0, recycling.max_requests_jitter)
 
     def _count_down(self, exchange: Answered) -> None:
         self._requests_left -= 1

@@ -923,13 +923,19 @@ async def test_a_client_that_resets_leaves_the_application_with_errors_and_nothi
     assert (peer.received, peer.connection.is_closed, rig.state.connections) == (b"", True, set())
 
 
-async def test_before_2_4_what_is_sent_to_a_client_that_resets_goes_nowhere() -> None:
-    app = PlayedApp()
-    rig = Rig(app)
-    rig.application.raises_disconnect = False
+async def started(rig: Rig, app: PlayedApp, *, raises: bool) -> tuple[Peer, Call]:
+    """Return a client, and the call for it that has started its response. raises: whether `send` is to."""
+    rig.application.raises_disconnect = raises
     peer = rig.connect()
     call = await begin(app, peer, request())
     await call.start()
+    return peer, call
+
+
+async def test_before_2_4_what_is_sent_to_a_client_that_resets_goes_nowhere() -> None:
+    app = PlayedApp()
+    rig = Rig(app)
+    peer, call = await started(rig, app, raises=False)
     await call.body(b"part", more=True)
     peer.connection.pause_writing()
     full = asyncio.ensure_future(call.body(b"more", more=True))
@@ -946,11 +952,7 @@ async def test_before_2_4_what_is_sent_to_a_client_that_resets_goes_nowhere() ->
 @pytest.mark.parametrize("raises", [False, True])
 async def test_one_who_streams_without_end_hears_of_a_write_that_has_failed(raises: bool) -> None:
     app = PlayedApp()
-    rig = Rig(app)
-    rig.application.raises_disconnect = raises
-    peer = rig.connect()
-    call = await begin(app, peer, request())
-    await call.start()
+    peer, call = await started(Rig(app), app, raises=raises)
     peer.transport.abort()  # as a transport does itself, which tells it in a turn to come
     sending = asyncio.ensure_future(call.body(b"part", more=True))
     await turns()
