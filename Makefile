@@ -35,7 +35,7 @@ serve: $(VENV)/demo
 	$(BIN)/fastserve demo --workers auto --port $(PORT)
 
 test: $(VENV)/development
-	$(BIN)/python -m pytest --numprocesses auto $(TESTS)
+	$(BIN)/python -m pytest --numprocesses auto --dist worksteal $(TESTS)
 
 lint: $(VENV)/development
 	$(BIN)/ruff format --check .
@@ -66,7 +66,7 @@ bench-quick: $(BENCH_VENV)/bench build/baseline
 	$(BENCH_VENV)/bin/python -m bench --scenarios all --quick --json build/bench.json
 
 equality: $(VENV)/development
-	EQUALITY_ALL=1 $(BIN)/python -m pytest --numprocesses auto tests/equality
+	EQUALITY_ALL=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal tests/equality
 	$(BIN)/python -m tests.equality.suites
 	$(BIN)/python -m tests.equality.examples
 	$(BIN)/python -m tests.equality.leaks

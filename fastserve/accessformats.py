@@ -107,7 +107,7 @@ def parse_access_format(text: str) -> list[Part]:
 
 def _literal(text: str) -> str:
     if "%" in text:
-        raise SettingsError(f"{_FLAG}: unknown directive at {text[text.index('%') :]!r}")
+        raise SettingsError(f"{_FLAG}: no known directive at {text[text.index('%') :]!r}; a percent sign is %%")
     return text
 
 

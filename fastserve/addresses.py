@@ -48,14 +48,14 @@ def parse_bind(text: str) -> BindAddress:
     host, colon, port = text.rpartition(":")
     if colon and _is_number(port) and int(port) <= 65535:
         name = without_brackets(host)
-        if name != host or ":" not in host:
+        if not {"[", "]"} & set(name) and (name != host or ":" not in host):
             return TcpAddress(name, int(port))
     raise SettingsError(f"--bind: {text!r} is not HOST:PORT, [IPV6]:PORT, unix:PATH or fd://N")
 
 
 def without_brackets(host: str) -> str:
     """Return a host without the brackets that an IPv6 address has in a URL (RFC 3986 §3.2.2)."""
-    return host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    return host[1:-1] if host.startswith("[") and host.endswith("]") and ":" in host else host
 
 
 _KNOWN_HOSTS = 4096

@@ -190,6 +190,8 @@ class BindSettings(Group):
         Group.__post_init__(self)
         if self.port > 65535:
             raise SettingsError(f"--port: {self.port} is more than 65535")
+        if {"[", "]"} & set(without_brackets(self.host)):
+            raise SettingsError(f"--host: {self.host!r} is not a name or an address")
         default = BindSettings.__dataclass_fields__
         for text in self.bind:
             parse_bind(text)
@@ -610,8 +612,9 @@ class Timeouts(Group):
     graceful_s: float | None = option(
         None,
         "--timeout-graceful-shutdown",
-        "Time for running requests to finish when the server stops. Then they are cancelled. Without this it is 30"
-        " seconds, and 1 after SIGINT (Ctrl-C).",
+        "Time for running requests to finish when the server stops. Then they are cancelled. The last fifth of it, up"
+        " to 5 seconds, is kept for the application's own shutdown. Without this it is 30 seconds, and 1 after SIGINT"
+        " (Ctrl-C).",
         unit="seconds",
         minimum=0,
     )

@@ -322,6 +322,7 @@ def test_a_variable_that_only_looks_like_an_option_does_not_hinder(
         (["routes", "a:app", "--port", "1"], "No such option '--port'."),
         (["a:app", "--reload", "--reload-dir", "x"], "--reload-dir: x: there is no such directory"),
         (["a:app", "--bind", "x"], "--bind: 'x' is not HOST:PORT, [IPV6]:PORT, unix:PATH or fd://N"),
+        (["a:app", "--host", "[::1"], "--host: '[::1' is not a name or an address"),
         (["a:app", "--bind", "unix:/a", "--port", "1"], "--bind and --host or --port exclude each other"),
         (["a:app", "--header", "x"], "--header: 'x' is not NAME:VALUE"),
         (["a:app", "--factory", "--no-factory"], "No such option '--no-factory'. Did you mean '--factory'?"),

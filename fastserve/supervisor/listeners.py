@@ -219,7 +219,9 @@ class ListeningSockets:
             if (family, other_port) == (sock.family, port) and (other == host or every in (other, host)):
                 sock.close()
                 where, also = authority(host, port), authority(other, port)
-                raise BindError(f"cannot listen on {where}: {also} is to be listened on already")
+                overlap = "it includes {}" if host == every else "it is included in {}"
+                reason = "it is given twice" if other == host else f"{overlap.format(also)}, which is given too"
+                raise BindError(f"cannot listen on {where}: {reason}")
         self._bound.append((sock.family, host, port))
 
     @property

@@ -31,6 +31,22 @@ def loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
     return uvloop.new_event_loop
 
 
+def new_loop(name: str) -> asyncio.AbstractEventLoop:
+    """Return a new event loop for a value of `--loop`.
+
+    Raises:
+        SettingsError: see `loop_factory`; or what is named fails, or makes something else.
+    """
+    factory = loop_factory(name)
+    try:
+        loop: object = factory()
+    except Exception as error:
+        raise SettingsError(f"--loop: {name} raises {error!r}") from error
+    if not isinstance(loop, asyncio.AbstractEventLoop):
+        raise SettingsError(f"--loop: {name} makes {loop!r}, which is no event loop")
+    return loop
+
+
 def check_loop(name: str) -> None:
     """Check what can be checked of a value of `--loop` without importing a module of the user's.
 
@@ -57,4 +73,6 @@ def _import_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
         factory = import_from_string(name)
     except AppLoadError as error:
         raise SettingsError(f"--loop: {error}") from None
+    if not callable(factory):
+        raise SettingsError(f"--loop: {name} is not callable: {factory!r}")
     return cast("Callable[[], asyncio.AbstractEventLoop]", factory)

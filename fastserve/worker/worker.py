@@ -16,12 +16,12 @@ from types import FrameType
 
 from fastserve.asgi.answered import Answered
 from fastserve.asgi.types import ASGIApp
-from fastserve.errors import AccelerationError, AppLoadError, BindError, LifespanError, StartupError
+from fastserve.errors import AccelerationError, AppLoadError, BindError, LifespanError, SettingsError, StartupError
 from fastserve.logs import adopt_uvicorn_loggers, log_colored, reopen_log_files
 from fastserve.net.certificates import Certificates
 from fastserve.settings import Settings
 from fastserve.worker.garbage import collecting
-from fastserve.worker.loops import loop_factory
+from fastserve.worker.loops import new_loop
 from fastserve.worker.memory import keep_freed_memory
 from fastserve.worker.owner import Owner
 from fastserve.worker.server import Place, Server
@@ -129,8 +129,8 @@ def run_worker(
     """Serve an application on these sockets until a signal ends it, and return the exit status.
 
     load: returns the application. place: of this worker among others, where there are others. observers, certificates:
-    see Server. To be called in the main thread. The status is 0 after a signal, and 3 when the application cannot be
-    loaded or started.
+    see Server. To be called in the main thread. The status is 0 after a signal, 3 when the application cannot be loaded
+    or started, and 2 when the event loop cannot be made.
     """
     os.environ["FASTSERVE_WORKER_ID"] = str(place.slot if place is not None else 0)
     keep_freed_memory()
@@ -138,11 +138,14 @@ def run_worker(
     try:
         signals.catch()
         app = signals.load(load)
-        loop = loop_factory(settings.processes.loop)()
+        loop = new_loop(settings.processes.loop)
     except _StopLoading:
         return 0
     except AppLoadError as error:
         owner.worker_failed(error.explain())
+        return error.exit_code
+    except SettingsError as error:  # of the event loop, which only a worker makes
+        owner.worker_failed(f"{error}")
         return error.exit_code
     adopt_uvicorn_loggers()
     log_colored(_log, "Started server process [%d]", os.getpid(), fg="cyan")

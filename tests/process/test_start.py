@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import re
 import socket
 from pathlib import Path
@@ -298,7 +299,7 @@ def test_an_address_that_is_named_twice_is_told_before_the_application_is_starte
         address = f"127.0.0.1:{sock.getsockname()[1]}"
     server = start(SERVED, "--bind", address, "--bind", address, "--workers", workers)
     assert server.wait_exit() == 3
-    assert f"ERROR:    cannot listen on {address}: {address} is to be listened on already\n" in server.log
+    assert f"ERROR:    cannot listen on {address}: it is given twice\n" in server.log
     assert not (folder / "life.txt").exists(), "the application was started"
 
 
@@ -346,6 +347,17 @@ def test_a_wrong_option_is_one_line_and_status_2(start: Start, arguments: list[s
     assert said in server.log
     assert server.log.count("\n") == 1
     assert server.output == ""
+
+
+@WORKERS
+def test_a_loop_that_is_none_is_one_error(start: Start, workers: str) -> None:
+    server = start(SERVED, "--port", "0", "--workers", workers, "--loop", "platform:system")
+    assert server.wait_exit() == (2 if workers == "1" else 3)
+    assert (
+        server.log.count(f"ERROR:    --loop: platform:system makes '{platform.system()}', which is no event loop\n")
+        == 1
+    )
+    assert "Traceback" not in server.log
 
 
 @pytest.mark.parametrize("option", ["--help", "-h", "--version"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 import uvloop
 
 from fastserve.errors import SettingsError
-from fastserve.worker.loops import check_loop, loop_factory, loop_name
+from fastserve.worker.loops import check_loop, loop_factory, loop_name, new_loop
 
 
 @pytest.mark.parametrize(
@@ -66,3 +67,18 @@ def test_the_check_of_a_loop_imports_nothing(tmp_path: Path, monkeypatch: pytest
     (tmp_path / "own_loop.py").write_text("raise RuntimeError('imported')")
     monkeypatch.syspath_prepend(tmp_path)
     check_loop("own_loop:new_event_loop")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("os:sep", "os:sep is not callable: '/'"),
+        ("math:nan", "math:nan is not callable: nan"),
+        ("os:cpu_count", "os:cpu_count makes {}, which is no event loop"),
+        ("math:sqrt", "math:sqrt raises TypeError('math.sqrt() takes exactly one argument (0 given)')"),
+    ],
+)
+def test_what_makes_no_event_loop_is_an_error_that_says_so(name: str, message: str) -> None:
+    with pytest.raises(SettingsError) as raised:
+        new_loop(name)
+    assert str(raised.value) == f"--loop: {message.format(os.cpu_count())}"
