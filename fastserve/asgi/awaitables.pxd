@@ -1,3 +1,6 @@
+cdef object _NOTHING
+
+
 cdef class Sent:
     cpdef send(self, object value)
 

@@ -5,7 +5,7 @@ from fastserve.asgi.awaitables cimport Received
 from fastserve.net.stream cimport Stream
 from fastserve.wire.events cimport RequestHead
 
-cdef object _SENT
+cdef object _SENT, _perf_counter
 cdef int _AWAITING_START, _HEAD_HELD, _BODY, _TRAILERS, _DONE
 cdef dict _EXTENSIONS
 

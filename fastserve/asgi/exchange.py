@@ -36,6 +36,7 @@ from fastserve.wire.events import Field, RequestHead
 
 # Names of this module are found faster than imported ones, where both are compiled.
 _SENT = SENT
+_perf_counter = perf_counter
 _ERROR_FIELDS = ((b"content-type", b"text/plain; charset=utf-8"),)
 _ERROR_BODY = b"Internal Server Error"
 
@@ -108,7 +109,7 @@ class Exchange(Answered):
         self._caller = caller
         self._body: list[bytes] | None = None  # received, and not taken by the application
         self.unread_bytes = 0
-        self._more_body = head.has_body
+        self._more_body = head.has_body()
         self._body_is_taken = False
         self.peer_is_gone = False
         self._connection_is_lost = False
@@ -119,7 +120,7 @@ class Exchange(Answered):
         self.status = 0
         self.fields: Iterable[Field] = ()
         self.sent_bytes = 0
-        self.started_at = perf_counter()
+        self.started_at = _perf_counter()
 
     def __repr__(self) -> str:
         return f"<Exchange {self.head.method} {self.head.raw_path!r} {Writing(self._writing).name}>"
@@ -227,15 +228,14 @@ class Exchange(Answered):
             # One who goes on and on must not keep others from running.
             return asyncio.sleep(0) if message.get("more_body") else _SENT
         kind = message["type"]
-        if kind == "http.response.body":
+        if self._writing == _AWAITING_START:
+            if kind == "http.response.start":
+                return self._hold_start(message)
+        elif kind == "http.response.body":
             if self._writing == _HEAD_HELD or self._writing == _BODY:
                 return self._send_body(message)
-        elif kind == "http.response.start":
-            if self._writing == _AWAITING_START:
-                return self._hold_start(message)
-        elif kind in _EXTENSIONS:
-            if self._writing in _EXTENSIONS[kind]:
-                return self._send_extension(kind, message)
+        if kind in _EXTENSIONS and self._writing in _EXTENSIONS[kind]:
+            return self._send_extension(kind, message)
         raise InvalidMessage(f"{kind!r} cannot be sent {_STATES[self._writing]}")
 
     def respond(self, status: int, fields: list[Field], body: bytes) -> None:

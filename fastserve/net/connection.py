@@ -207,7 +207,7 @@ class Connection(Stream):
         self._phase = _SERVING
         self._awaits_continue = head.expects_continue
         opened = self._exchange = self._state.open_exchange(head, self)
-        if head.has_body:
+        if head.has_body():
             self._start_with_body(opened)
             return
         if self._wire.is_ended:

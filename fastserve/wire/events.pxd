@@ -4,6 +4,7 @@ cdef class RequestHead:
     cdef public bint keep_alive, expects_continue
     cdef readonly bint is_http10
     cpdef begin(self, object method, object raw_path, object query, object http_version, object authority)
+    cpdef bint has_body(self) except -1
     cpdef tuple _key(self)
 
 

@@ -75,9 +75,8 @@ class RequestHead:
         self.expects_continue = False
         self.protocol = None
 
-    @property
     def has_body(self) -> bool:
-        """Whether BodyData events follow."""
+        """Tell whether BodyData events follow."""
         return self.content_length != 0
 
     __hash__ = None  # type: ignore[assignment]  # It may be changed.

@@ -111,8 +111,8 @@ class Peer:
 
     def _note(self, event: Event) -> None:
         if isinstance(event, RequestHead):
-            assert self.wire.is_complete is not event.has_body
-            self.messages.append(Message(event, is_complete=not event.has_body))
+            assert self.wire.is_complete is not event.has_body()
+            self.messages.append(Message(event, is_complete=not event.has_body()))
         else:
             assert self.wire.is_complete is event.is_last
             assert event.data or event.is_last, "an event without news"

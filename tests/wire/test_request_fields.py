@@ -126,7 +126,7 @@ def test_the_authority_of_the_target_is_host_where_there_is_none() -> None:
 
 def test_a_request_without_framing_fields_has_no_body() -> None:
     assert _head().content_length == 0
-    assert not _head().has_body
+    assert not _head().has_body()
 
 
 @pytest.mark.parametrize(
@@ -180,7 +180,7 @@ def test_two_lengths_are_refused(second: bytes) -> None:
 def test_a_chunked_body_has_no_known_length(value: bytes) -> None:
     head = _head((b"transfer-encoding", value))
     assert head.content_length is None
-    assert head.has_body
+    assert head.has_body()
 
 
 @pytest.mark.parametrize(

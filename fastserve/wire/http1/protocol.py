@@ -258,7 +258,7 @@ class Http1:
             return 0
         if not self._buffer.startswith(self._block, at):
             return 0
-        head.fields = self._fields.copy()
+        head.fields = self._fields[:]
         return at + len(self._block)
 
     def _remember_fields(self, head: RequestHead, at: int, end: int) -> None:

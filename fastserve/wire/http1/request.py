@@ -157,7 +157,7 @@ def _read_framing(head: RequestHead, fields: list[Field]) -> None:
     if b"expect" in found and not head.is_http10:
         if [value.lower() for value in found[b"expect"]] != [b"100-continue"]:
             raise ProtocolViolation("unknown expectation", status=417)
-        head.expects_continue = head.has_body
+        head.expects_continue = head.has_body()
 
 
 def _check_codings(codings: list[bytes], lengths: list[bytes] | None, version: str) -> None:

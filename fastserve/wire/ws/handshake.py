@@ -62,7 +62,7 @@ def read_handshake(head: RequestHead) -> Handshake:
     for name, value in head.fields:
         if name.startswith(b"sec-websocket-"):
             values.setdefault(name, []).append(value)
-    if head.has_body:
+    if head.has_body():
         raise ProtocolViolation("a WebSocket handshake with a body")
     versions = values.get(b"sec-websocket-version", [])
     if versions != [_VERSION]:
