@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import faulthandler
-import logging
 import os
 import signal
 import sys
@@ -30,7 +29,7 @@ from fastserve.asgi.answered import Answered
 from fastserve.asgi.types import ASGIApp, Receive, Scope, Send
 from fastserve.config import as_option, name_meant
 from fastserve.errors import CertificateError, SettingsError
-from fastserve.logs import phrase
+from fastserve.logs import log_with, phrase
 from fastserve.net.certificates import Certificates, Context, open_certificates
 from fastserve.settings import RequestLimits, Settings
 from fastserve.worker import worker as worker_module
@@ -113,6 +112,10 @@ class FastserveWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
 
     CONFIG_KWARGS: ClassVar[dict[str, Any]] = {}
 
+    def __init__(self, *arguments: Any, **more: Any) -> None:
+        super().__init__(*arguments, **more)
+        log_with(self.log.error_log, self.log.access_log)  # before the application is loaded, as with uvicorn's worker
+
     @classmethod
     def check_config(cls, cfg: Any, log: Any) -> None:
         """Check the settings before there is any worker.
@@ -145,7 +148,6 @@ class FastserveWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
         signal.set_wakeup_fd(-1)  # What wakes the event loop is its own business.
         if not self.alive:
             return  # A signal came while the application was being loaded.
-        _log_as_gunicorn(self.log)
         try:
             settings = worker_settings(self.cfg, self.CONFIG_KWARGS)
             certificates = _open_certificates(self.cfg, settings)
@@ -377,14 +379,6 @@ def _own_place() -> Place:
 
 
 # Logging, and what is called for each request.
-
-
-def _log_as_gunicorn(log: Any) -> None:
-    """Let fastserve's messages go where gunicorn's go, unless the user has said where they go."""
-    logger = logging.getLogger("fastserve")
-    if not logger.handlers:
-        logger.parent = log.error_log
-        logger.setLevel(logging.NOTSET)
 
 
 @dataclass(frozen=True, slots=True)

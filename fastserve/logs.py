@@ -311,6 +311,22 @@ def _look_at_loggers() -> None:
         _seen[theirs] = _Effect.of(logging.getLogger(theirs)), _Effect.of(logging.getLogger(ours))
 
 
+def log_with(server: logging.Logger, access: logging.Logger) -> None:
+    """Log where these loggers do, also what applications log for uvicorn, as far as that is not decided already.
+
+    What the application has done to uvicorn's, or does later, can be adopted as ever.
+    """
+    for ours, theirs, other in (("fastserve", "uvicorn.error", server), ("fastserve.access", "uvicorn.access", access)):
+        for logger in map(logging.getLogger, (ours, theirs)):
+            if not logger.handlers:
+                logger.handlers = other.handlers[:]
+                logger.propagate = False
+            if logger.level == logging.NOTSET:
+                logger.setLevel(other.level)
+        given = _Effect(other.handlers[:], [], other.getEffectiveLevel(), False)
+        _seen[theirs] = given, _Effect.of(logging.getLogger(ours))
+
+
 def adopt_uvicorn_loggers() -> None:
     """Let what the application has done to uvicorn's loggers since logging was configured hold for ours.
 

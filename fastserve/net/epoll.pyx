@@ -385,7 +385,7 @@ cdef class Poller:
         try:
             for index in range(count):
                 key = events[index].data.u64
-                fd = key & 0xFFFFFFFF
+                fd = <uint32_t>key
                 if fd >= len(self._transports):
                     break  # closed by one of them
                 transport = self._transports[fd]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import time
@@ -339,6 +340,44 @@ def test_the_access_log_is_gunicorns(gunicorn: Begin) -> None:
     with new_client(server) as client:
         client.get("/?q=1", headers={"x-a": "b", "x-forwarded-for": "192.0.2.7"})
     wait_until(lambda: "192.0.2.7 GET /?q=1 HTTP/1.1 200 5 b\n" in server.output)
+
+
+LOGGING = """
+import logging, sys
+from served import app as served
+{replaced}
+async def app(scope, receive, send):
+    if scope["type"] == "http":
+        logging.getLogger("uvicorn.error").warning("said for uvicorn")
+    await served(scope, receive, send)
+"""
+
+
+def test_what_is_logged_for_uvicorn_goes_where_gunicorn_logs(gunicorn: Begin, folder: Path) -> None:
+    (folder / "logging_app.py").write_text(LOGGING.format(replaced=""))
+    server = gunicorn("--error-logfile", "-", app="logging_app:app").wait_workers()
+    assert get(server, "/").text == "hello"
+    wait_until(lambda: re.search(r"\[[0-9]+\] \[WARNING\] said for uvicorn\n", server.log) is not None)
+
+
+@pytest.mark.parametrize("options", [(), ("--preload",)], ids=["loaded in the worker", "preloaded"])
+def test_what_an_application_does_to_uvicorns_logger_holds_and_no_line_comes_twice(
+    current: Begin, folder: Path, options: tuple[str, ...]
+) -> None:
+    replaced = (
+        "handler = logging.StreamHandler(sys.stdout)\n"
+        "handler.setFormatter(logging.Formatter('own: %(message)s'))\n"
+        "logging.getLogger('uvicorn.error').handlers = [handler]\n"
+    )
+    (folder / "logging_app.py").write_text(LOGGING.format(replaced=replaced))
+    server = current(*options, app="logging_app:app").wait_workers()
+    assert get(server, "/").text == "hello"
+    wait_until(lambda: "own: said for uvicorn\n" in server.output)
+    server.send_signal(signal.SIGTERM)
+    assert server.wait_exit() == 0
+    assert server.output.count("own: Started server process") == 1
+    assert "Started server process" not in server.log
+    assert "said for uvicorn" not in server.log
 
 
 def test_hooks_see_requests_and_the_life_of_a_worker(gunicorn: Begin, folder: Path) -> None:
