@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import faulthandler
+import logging
 import os
 import signal
 import sys
@@ -25,6 +26,7 @@ from gunicorn.glogging import Logger
 from gunicorn.workers.base import Worker
 
 from fastserve.accel import explain
+from fastserve.asgi.accesslog import passes_filters
 from fastserve.asgi.answered import Answered
 from fastserve.asgi.types import ASGIApp, Receive, Scope, Send
 from fastserve.config import as_option, name_meant
@@ -39,6 +41,8 @@ from fastserve.worker.server import Place, Server
 from fastserve.worker.worker import run_worker
 
 _CLIENT_CLOSED_REQUEST = 499
+# Applications filter the access log by this logger, which uvicorn's worker writes it with.
+_FILTERED_BY = logging.getLogger("uvicorn.access")
 # The arbiter kills what has not ended when its time is over; this much earlier, what still runs is cancelled.
 _MARGIN_S = 1.0
 # At most so long between two heartbeats, and between two looks at whether the arbiter is still there.
@@ -452,7 +456,7 @@ def _request_hooks(worker: FastserveWorker) -> list[Callable[[Answered], None]]:
     def observe(exchange: Answered) -> None:
         request, response = Request.of(exchange.scope), Response.of(exchange)
         environ = request.environ()
-        if logs:
+        if logs and passes_filters(exchange, _FILTERED_BY):
             worker.log.access(response, request, environ, timedelta(seconds=perf_counter() - exchange.started_at))
         if has_hook:
             try:

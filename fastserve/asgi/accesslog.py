@@ -109,9 +109,24 @@ def open_access_log(settings: LogSettings, loop: asyncio.AbstractEventLoop) -> A
 
 def log_access(exchange: Answered) -> None:
     """Log a request through the logging module, with the arguments that formatters know from uvicorn."""
+    _log.info(_RECORD, *_record_arguments(exchange))
+
+
+def passes_filters(exchange: Answered, logger: logging.Logger) -> bool:
+    """Tell whether the filters of a logger would let the record of a request through, when it is logged by others."""
+    if not logger.filters:
+        return True
+    arguments = _record_arguments(exchange)
+    return bool(logger.filter(logger.makeRecord(logger.name, logging.INFO, "", 0, _RECORD, arguments, None)))
+
+
+_RECORD = '%s - "%s %s HTTP/%s" %d'
+
+
+def _record_arguments(exchange: Answered) -> tuple[str, str, str, str, int]:
     head = exchange.head
     status = exchange.status or _CLIENT_CLOSED_REQUEST
-    _log.info('%s - "%s %s HTTP/%s" %d', _client(exchange), head.method, _target(exchange), head.http_version, status)
+    return _client(exchange), head.method, _target(exchange), head.http_version, status
 
 
 def log_handshake(session: Answered) -> None:

@@ -380,6 +380,17 @@ def test_what_an_application_does_to_uvicorns_logger_holds_and_no_line_comes_twi
     assert "said for uvicorn" not in server.log
 
 
+def test_the_access_log_has_what_filters_of_uvicorns_logger_let_through(current: Begin, folder: Path) -> None:
+    filters = "logging.getLogger('uvicorn.access').addFilter(lambda record: record.args[2] != '/pid')"
+    (folder / "logging_app.py").write_text(LOGGING.format(replaced=filters))
+    options = ("--access-logfile", "-", "--access-logformat", "%(r)s %(s)s")
+    server = current(*options, app="logging_app:app").wait_workers()
+    for path in ("/pid", "/", "/pid?a"):
+        get(server, path)
+    wait_until(lambda: "GET /pid?a HTTP/1.1 200\n" in server.output)
+    assert server.output == "GET / HTTP/1.1 200\nGET /pid?a HTTP/1.1 200\n"
+
+
 def test_hooks_see_requests_and_the_life_of_a_worker(gunicorn: Begin, folder: Path) -> None:
     (folder / "conf.py").write_text(
         "def note(text):\n    open('hooks', 'a').write(text + '\\n')\n"
