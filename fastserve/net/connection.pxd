@@ -7,7 +7,7 @@ from fastserve.wire.http1.protocol cimport Http1
 from fastserve.wire.http1.response cimport ResponseEncoder
 
 cdef int _RECEIVING, _SERVING, _DISCARDING, _WAITING, _SWITCHED, _LINGERING, _CLOSED
-cdef Py_ssize_t _DISCARD_BYTES, _HOLD_BYTES, _JOIN_BYTES
+cdef Py_ssize_t _DISCARD_BYTES, _HOLD_BYTES, _JOIN_BYTES, _ANSWERS_PER_TURN
 cdef double _DISCARD_S, _LINGER_S, _LINGER_ALL_S
 
 
@@ -18,7 +18,7 @@ cdef class Connection(Stream):
     cdef Answering _exchange
     cdef object _transport, _changed
     cdef int _phase
-    cdef bint _head_is_sent, _awaits_continue, _is_pumping, _is_reading, _is_retired
+    cdef bint _head_is_sent, _awaits_continue, _is_due, _is_pumping, _is_reading, _is_retired
     cdef list _held
     cdef Py_ssize_t _discarded, _held_bytes, _unsent_seen
     cdef double _linger_until, _unsent_until
@@ -33,7 +33,10 @@ cdef class Connection(Stream):
     cpdef pause_writing(self)
     cpdef resume_writing(self)
     cdef _wake(self)
-    cpdef _pump(self)
+    @cython.locals(answered=Py_ssize_t)
+    cdef _pump(self)
+    cdef _pump_later(self)
+    cpdef _pump_now(self)
     cdef _take(self, object event)
     @cython.locals(opened=Answering)
     cdef _take_head(self, RequestHead head)

@@ -30,6 +30,8 @@ _DISCARD_S = 1.0
 # connection, and the client could lose the response (RFC 9112 §9.6).
 _LINGER_S = 2.0
 _LINGER_ALL_S = 30.0
+# How many pipelined requests are answered before others have their turn.
+_ANSWERS_PER_TURN = 16
 # Parts of a response that is not complete leave together when the event loop turns, or when there is more than this.
 _HOLD_BYTES = 16 * 1024
 # Up to this size a body is joined to what goes before it; beyond, copying costs more than another piece.
@@ -68,6 +70,7 @@ class Connection(Stream):
         "_head_is_sent",
         "_held",
         "_held_bytes",
+        "_is_due",
         "_is_pumping",
         "_is_reading",
         "_is_retired",
@@ -93,6 +96,7 @@ class Connection(Stream):
         self._held_bytes = 0
         self._awaits_continue = False  # the client holds the body back until it gets 100 (Continue)
         self._is_pumping = False
+        self._is_due = False  # it is pumped in a turn to come
         self._is_reading = True
         self._is_retired = False  # the next response is the last one
         self._discarded = 0
@@ -139,8 +143,8 @@ class Connection(Stream):
         exchange = self._exchange
         if exchange is not None:
             exchange.peer_closed()
-        if self._phase == _WAITING and not self.is_writable:
-            return self._wire.count_unread() > 0  # Requests that wait until the client has taken what it has coming.
+        if self._phase == _WAITING and (self._is_due or not self.is_writable):
+            return self._wire.count_unread() > 0  # Requests that wait for their turn, or for the client to read.
         return self._phase == _SERVING
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -180,6 +184,7 @@ class Connection(Stream):
         if self._is_pumping:
             return
         self._is_pumping = True
+        answered = 0
         try:
             while not self._wire.is_complete and self._phase < _LINGERING:
                 if self._phase == _WAITING and not self.is_writable:
@@ -188,6 +193,11 @@ class Connection(Stream):
                 if event is None:
                     break
                 self._take(event)
+                if self._phase == _WAITING:
+                    answered += 1
+                    if answered == _ANSWERS_PER_TURN and self._wire.count_unread():
+                        self._pump_later()
+                        break
         except ProtocolViolation as violation:
             self._refuse(violation)
         finally:
@@ -196,6 +206,16 @@ class Connection(Stream):
             self._await_request()
         elif self._phase == _SERVING:
             self._watch_body()
+
+    def _pump_later(self) -> None:
+        """Pump in a turn to come. Until then the connection is not idle, and no more is read than the limit."""
+        if not self._is_due:
+            self._is_due = True
+            self._state.loop.call_soon(self._pump_now)
+
+    def _pump_now(self) -> None:
+        self._is_due = False
+        self._pump()
 
     def _take(self, event: Event) -> None:
         if isinstance(event, RequestHead):
@@ -250,7 +270,7 @@ class Connection(Stream):
             return
         if self._wire.count_unread():
             # In a turn of its own: the application of the request before may still be running, inside send().
-            self._state.loop.call_soon(self._pump)
+            self._pump_later()
         else:
             self._await_request()
 
@@ -273,6 +293,9 @@ class Connection(Stream):
         """Set the deadline for the next request: to begin, or to go on if it has begun."""
         if not self.is_writable:
             self._watch_reading(self._wire.count_unread())  # The deadline is that for writing.
+        elif self._is_due:
+            self._watch_reading(self._wire.count_unread())
+            self._state.deadlines.set(self, math.inf)
         elif not self._wire.is_idle():
             self._watch_reading(0)
             self._phase = _RECEIVING

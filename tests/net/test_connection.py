@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import math
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -476,6 +477,41 @@ async def test_many_pipelined_requests_to_an_application_that_does_not_wait_are_
     peer.send(request() * 1000)
     await turns(3000)
     assert (peer.received, peer.phase) == (response() * 1000, "WAITING")
+
+
+async def test_a_client_that_pipelines_does_not_keep_the_event_loop() -> None:
+    answered = 0
+    seen: list[int] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        nonlocal answered
+        await reads_nothing(scope, receive, send)
+        answered += 1
+
+    rig = Rig(app, limit_unread=1000)
+    peer = rig.connect()
+    peer.send(request() * 1000)
+    seen.append(answered)
+    peer.end()  # It has sent all that it wants to, and waits.
+    while rig.state.connections:
+        await asyncio.sleep(0)
+        seen.append(answered)
+        assert (1000 - answered) * len(request()) < 1000 or not peer.transport.is_reading()
+    assert peer.received == response() * 999 + response(b"ok", CLOSE)
+    assert max(after - before for before, after in itertools.pairwise([0, *seen])) <= 32
+
+
+async def test_requests_that_wait_for_their_turn_are_answered_whatever_the_deadline_before_them_was() -> None:
+    rig = Rig(reads_nothing, timeout_keep_alive=5)
+    peer = rig.connect()
+    peer.send(request())
+    await rig.pass_time(4.5)
+    peer.send(request() * 1000)
+    rig.deadlines.tick(rig.deadlines.now + 4)
+    await turns(3000)
+    assert (peer.received, peer.phase) == (response() * 1001, "WAITING")
+    await rig.pass_time(6)
+    assert rig.state.connections == set()
 
 
 async def test_the_next_request_starts_in_a_turn_of_its_own() -> None:
