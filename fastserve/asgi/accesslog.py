@@ -208,9 +208,8 @@ _UNPRINTABLE = {code: f"\\u{code:04x}" for code in (*range(0x7F, 0xA0), 0x2028, 
 
 
 def _client(exchange: Answered) -> str:
-    client = exchange.scope["client"]  # which the application may have set
     try:
-        return describe_client(client)
+        return describe_client(exchange.scope["client"])  # which the application may have set
     except (LookupError, TypeError):
         return "-"
 

@@ -1,5 +1,6 @@
 cimport cython
 
+from fastserve.asgi.answered cimport Answered
 from fastserve.asgi.exchange cimport Caller, Exchange
 from fastserve.asgi.scope cimport ScopeBuilder
 from fastserve.net.stream cimport Answering, Stream
@@ -38,4 +39,5 @@ cdef class Application(Caller):
     cdef _end_unanswered(self, Exchange exchange)
 
 
+cpdef tell(list observers, Answered answered)
 cdef bint _follows_from_disconnect(object error) except -1

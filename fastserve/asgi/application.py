@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, cast
 
+from fastserve.asgi.answered import Answered
 from fastserve.asgi.calling import call, too_busy, wait_idle
 from fastserve.asgi.exchange import Caller, Exchange
 from fastserve.asgi.scope import ScopeBuilder
@@ -143,16 +144,18 @@ class Application(Caller):
 
     def response_sent(self, exchange: Exchange) -> None:
         """Tell the observers (see exchange.Caller)."""
-        for observe in self._observers:
-            observe(exchange)
+        if self._observers:
+            tell(self._observers, exchange)
 
     def returned(self, exchange: Exchange, result: object) -> None:
         """Take note that a call has returned this."""
         if result is not None:
             _log.error("ASGI callable should return None, but returned %r.", result)
-        if not exchange.is_done():
-            self._end_unanswered(exchange)
-        self._ended(exchange)
+        try:
+            if not exchange.is_done():
+                self._end_unanswered(exchange)
+        finally:
+            self._ended(exchange)
 
     def failed(self, exchange: Exchange, error: BaseException) -> None:
         """Take note that a call has raised this."""
@@ -223,6 +226,15 @@ class Application(Caller):
         self._cancelled |= self._tasks
         for task in self._tasks:
             task.cancel()
+
+
+def tell(observers: list[Callable[[Any], None]], answered: Answered) -> None:
+    """Call observers with a request that is over. What they raise is logged: it is no failure of the application."""
+    for observe in observers:
+        try:
+            observe(answered)
+        except Exception:
+            _log.exception("A request could not be logged or counted")
 
 
 def _follows_from_disconnect(error: BaseException) -> bool:

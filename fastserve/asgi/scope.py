@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote, unquote_to_bytes
 
@@ -15,7 +14,6 @@ ASGI_VERSION = "3.0"
 WEBSOCKET_SPEC_VERSION = "2.5"
 
 _WEBSOCKET_SCHEMES = {"http": "ws", "https": "wss"}
-_NOTHING: Mapping[str, Any] = MappingProxyType({})  # which nobody can change, so that all requests can share it
 _FILES = ("http.response.pathsend", "http.response.zerocopysend")
 # HTTP/1.0 has neither interim responses nor trailers.
 _NOT_IN_1_0 = ("http.response.early_hint", "http.response.trailers")
@@ -78,11 +76,14 @@ class ScopeBuilder:
 
     def offer_paths(self, offered: bool) -> None:
         """Offer the extension `http.response.pathsend`, which is offered at first, or do not."""
-        self._extensions_1_0 = dict.fromkeys(_FILES if offered else _FILES[1:], _NOTHING)
-        self._extensions = self._extensions_1_0 | dict.fromkeys(_NOT_IN_1_0, _NOTHING)
+        # Extensions without details. One dictionary says so for all: copies for each request would cost as much as half
+        # of its scope, and an application has nothing to write there.
+        nothing: dict[str, Any] = {}
+        self._extensions_1_0 = dict.fromkeys(_FILES if offered else _FILES[1:], nothing)
+        self._extensions = self._extensions_1_0 | dict.fromkeys(_NOT_IN_1_0, nothing)
 
     def build(self, head: RequestHead, stream: Stream) -> dict[str, Any]:
-        """Return a new scope, of which nothing mutable is shared with another one."""
+        """Return a new scope, which shares with others no dictionary or list that has something in it."""
         raw_path = head.raw_path
         path = decode_path(raw_path)
         if self._root_path and raw_path != b"*":

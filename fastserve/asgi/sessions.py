@@ -7,7 +7,7 @@ import logging
 import sys
 from collections.abc import Callable, Sequence
 
-from fastserve.asgi.application import Application
+from fastserve.asgi.application import Application, tell
 from fastserve.asgi.calling import call
 from fastserve.asgi.scope import ScopeBuilder
 from fastserve.asgi.types import ASGIApp
@@ -48,8 +48,8 @@ class Sessions(SessionCaller):
         self._most = limits.websockets or sys.maxsize
         self._settings = settings
         self._max_unread = limits.unread_bytes
-        self._on_answered = on_answered
-        self._on_ended = on_ended
+        self._on_answered = list(on_answered)
+        self._on_ended = list(on_ended)
 
     def open(self, head: RequestHead, stream: Stream) -> Session:
         """Return the session for a request that opens a WebSocket.
@@ -70,8 +70,7 @@ class Sessions(SessionCaller):
 
     def answered(self, session: Session) -> None:
         """Tell the observers (see SessionCaller)."""
-        for observe in self._on_answered:
-            observe(session)
+        tell(self._on_answered, session)
 
     def returned(self, session: Session, result: object) -> None:
         """Take note that a call has returned this."""
@@ -98,5 +97,4 @@ class Sessions(SessionCaller):
     def _ended(self, session: Session) -> None:
         self._application.websockets -= 1
         self._application.ended()
-        for observe in self._on_ended:
-            observe(session)
+        tell(self._on_ended, session)

@@ -20,4 +20,5 @@ cdef class Deadlines:
     cpdef forget(self, Watched watched)
     @cython.locals(watched=Watched)
     cpdef tick(self, double now)
+    cdef _tell(self, Watched watched)
     cdef _move(self, Watched watched)

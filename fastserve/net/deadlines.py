@@ -6,7 +6,10 @@ into a later one when that bucket comes up.
 
 from __future__ import annotations
 
+import logging
 import math
+
+_log = logging.getLogger("fastserve")
 
 TICK_S = 0.25
 """Seconds between two ticks, and so the precision of every deadline."""
@@ -71,7 +74,13 @@ class Deadlines:
                     self._move(watched)
                 else:
                     watched.deadline = math.inf
-                    watched.pass_deadline()
+                    self._tell(watched)
+
+    def _tell(self, watched: Watched) -> None:
+        try:
+            watched.pass_deadline()
+        except Exception:  # The others have their deadlines too.
+            _log.exception("A deadline could not be acted on")
 
     def _move(self, watched: Watched) -> None:
         """Put `watched` into the bucket of the first tick that is not before its deadline."""

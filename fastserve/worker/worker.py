@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from socket import socket
 from types import FrameType
+from typing import Any
 
 from fastserve.asgi.answered import Answered
 from fastserve.asgi.types import ASGIApp
@@ -32,7 +33,7 @@ _log = logging.getLogger("fastserve")
 _FORCE_S = 1.0
 # How long before the end is said what happens.
 _ANNOUNCED_S = 0.2
-# How long tasks that are still there at the end may take to be cancelled.
+# How long tasks, and asynchronous generators, that are still there at the end may take to be cancelled.
 _CANCEL_S = 0.5
 
 
@@ -203,12 +204,22 @@ async def _serve(new_server: Callable[[], Server], owner: Owner, signals: Signal
 def close_loop(loop: asyncio.AbstractEventLoop) -> None:
     """Cancel what is left in the event loop, and close it.
 
-    The threads of its executor are not waited for: one that is stuck would keep the process for ever.
+    Tasks and asynchronous generators have a moment to end. The threads of its executor are not waited for: one that is
+    stuck would keep the process for ever.
     """
+    _cancel_tasks(loop)
+    _wait_briefly(loop, {loop.create_task(loop.shutdown_asyncgens())})
+    _cancel_tasks(loop)  # what generators are waiting for
+    loop.close()
+
+
+def _cancel_tasks(loop: asyncio.AbstractEventLoop) -> None:
     left = asyncio.all_tasks(loop)
     for task in left:
         task.cancel()
     if left:
-        loop.run_until_complete(asyncio.wait(left, timeout=_CANCEL_S))
-    loop.run_until_complete(loop.shutdown_asyncgens())
-    loop.close()
+        _wait_briefly(loop, left)
+
+
+def _wait_briefly(loop: asyncio.AbstractEventLoop, tasks: set[asyncio.Task[Any]]) -> None:
+    loop.run_until_complete(asyncio.wait(tasks, timeout=_CANCEL_S))

@@ -135,6 +135,15 @@ async def test_lines_are_written_together_in_the_next_turn(out: Callable[[], str
     )
 
 
+async def test_a_client_that_the_application_has_taken_out_of_the_scope_is_a_dash(out: Callable[[], str]) -> None:
+    log = opened()
+    made = exchange()
+    del made.scope["client"]
+    log.observe(made)
+    log.flush()
+    assert out() == 'INFO:     - - "GET / HTTP/1.1" 200 OK\n'
+
+
 @pytest.mark.parametrize("status", [0, 200, 299, 404, 499, 599, 777])
 async def test_a_line_is_the_same_whether_logging_formats_it_or_not(out: Callable[[], str], status: int) -> None:
     log = opened()

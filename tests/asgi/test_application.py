@@ -46,6 +46,30 @@ async def answers(peer: Peer, data: bytes = b"") -> bytes:
     return peer.take()
 
 
+# Observers.
+
+
+@pytest.mark.parametrize("answered", [True, False])
+async def test_an_observer_that_fails_is_no_failure_of_the_request(
+    answered: bool, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(rig: Rig, exchange: object) -> None:
+        raise ValueError("a filter of the user's")
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if answered:
+            await send(START)
+            await send(LAST)
+
+    monkeypatch.setattr(Rig, "_log_access", fail)
+    rig = Rig(app)
+    peer = rig.connect()
+    assert await answers(peer) == (response() if answered else FAILED)
+    assert rig.application.running == 0
+    logged = ['A request could not be logged or counted: ValueError("a filter of the user\'s")']
+    assert errors(caplog) == ([] if answered else ["ASGI callable returned without starting response."]) + logged
+
+
 # Contexts.
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import json
 from typing import Any
 
 import pytest
@@ -194,6 +196,12 @@ def test_the_version_of_the_specification_is_told() -> None:
     assert ScopeBuilder("").build(head(), stream())["asgi"] == {"version": "3.0", "spec_version": "2.4"}
     scope = ScopeBuilder("", None, "2.3").build(head(), stream())
     assert scope["asgi"] == {"version": "3.0", "spec_version": "2.3"}
+
+
+def test_a_scope_can_be_copied_and_its_extensions_are_dictionaries() -> None:
+    scope = ScopeBuilder("").build(head(b"/"), stream())
+    assert copy.deepcopy(scope) == scope
+    assert json.loads(json.dumps(scope["extensions"])) == scope["extensions"]
 
 
 def test_a_websocket_has_extensions_of_its_own() -> None:

@@ -77,6 +77,22 @@ def test_a_deadline_that_is_moved_later_is_told_only_then() -> None:
     assert watch.told == [START + 9]
 
 
+def test_one_that_fails_when_it_is_told_keeps_nobody_from_being_told(caplog: pytest.LogCaptureFixture) -> None:
+    def fail() -> None:
+        raise RuntimeError("a filter of the user's")
+
+    deadlines = Deadlines(START)
+    watches = [Watch(deadlines, fail) for _ in range(3)]
+    for watch in watches:
+        deadlines.set(watch, 5)
+    tick_until(deadlines, START + 10)
+    for watch in watches:
+        deadlines.set(watch, 5)
+    tick_until(deadlines, START + 20)
+    assert [watch.told for watch in watches] == [[START + 5, START + 15]] * 3
+    assert [record.exc_text or record.getMessage() for record in caplog.records if record.exc_info] != []
+
+
 def test_a_deadline_that_is_moved_later_over_and_over_is_never_told() -> None:
     deadlines = Deadlines(START)
     watch = Watch(deadlines)

@@ -370,3 +370,28 @@ def test_what_an_application_leaves_running_is_cancelled_at_the_end(sock: socket
     """
     assert run(settings(tmp_path, text), sock, PlayedOwner(lambda owner: owner.server.stop())) == 0
     assert sorted(sys.modules["mine"].events) == ["cancelled", "generator closed"]
+
+
+def test_a_generator_that_does_not_end_does_not_keep_the_worker(sock: socket.socket, tmp_path: Path) -> None:
+    text = """
+        import asyncio
+        events = []
+        kept = []
+
+        async def stubborn():
+            try:
+                yield 1
+            finally:
+                events.append("is being closed")
+                await asyncio.sleep(3600)
+
+        async def app(scope, receive, send):
+            await receive()
+            kept.append(stubborn())
+            await kept[0].__anext__()
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+            await send({"type": "lifespan.shutdown.complete"})
+    """
+    assert run(settings(tmp_path, text), sock, PlayedOwner(lambda owner: owner.server.stop())) == 0
+    assert sys.modules["mine"].events == ["is being closed"]
