@@ -14,6 +14,29 @@ ASGI_VERSION = "3.0"
 WEBSOCKET_SPEC_VERSION = "2.5"
 
 _WEBSOCKET_SCHEMES = {"http": "ws", "https": "wss"}
+
+
+class _Nothing(dict[str, Any]):
+    """The details of an extension that has none. It stays empty, so that all requests can share it."""
+
+    __slots__ = ()
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        raise TypeError("this dictionary belongs to all requests, and stays empty")
+
+    def setdefault(self, name: str, value: Any = None) -> Any:
+        """Fail."""
+        self[name] = value
+
+    def update(self, *others: Any, **more: Any) -> None:
+        """Fail."""
+        self[""] = others or more
+
+    def __ior__(self, other: Any) -> Any:  # type: ignore[misc]
+        self.update(other)
+
+
+_NOTHING = _Nothing()
 _FILES = ("http.response.pathsend", "http.response.zerocopysend")
 # HTTP/1.0 has neither interim responses nor trailers.
 _NOT_IN_1_0 = ("http.response.early_hint", "http.response.trailers")
@@ -76,14 +99,11 @@ class ScopeBuilder:
 
     def offer_paths(self, offered: bool) -> None:
         """Offer the extension `http.response.pathsend`, which is offered at first, or do not."""
-        # Extensions without details. One dictionary says so for all: copies for each request would cost as much as half
-        # of its scope, and an application has nothing to write there.
-        nothing: dict[str, Any] = {}
-        self._extensions_1_0 = dict.fromkeys(_FILES if offered else _FILES[1:], nothing)
-        self._extensions = self._extensions_1_0 | dict.fromkeys(_NOT_IN_1_0, nothing)
+        self._extensions_1_0: dict[str, Any] = dict.fromkeys(_FILES if offered else _FILES[1:], _NOTHING)
+        self._extensions = self._extensions_1_0 | dict.fromkeys(_NOT_IN_1_0, _NOTHING)
 
     def build(self, head: RequestHead, stream: Stream) -> dict[str, Any]:
-        """Return a new scope, which shares with others no dictionary or list that has something in it."""
+        """Return a new scope, of which nothing mutable is shared with another one."""
         raw_path = head.raw_path
         path = decode_path(raw_path)
         if self._root_path and raw_path != b"*":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 from typing import Any
@@ -139,9 +140,12 @@ def test_an_empty_state_is_there() -> None:
 
 
 def mutables(value: object) -> set[int]:
-    """Return the identities of all dictionaries and lists in a scope."""
+    """Return the identities of all dictionaries and lists in a scope that can be changed."""
     if isinstance(value, dict):
-        return {id(value)}.union(*(mutables(each) for each in value.values()))
+        with contextlib.suppress(TypeError):
+            value["changed"] = value.pop("changed", None)
+            del value["changed"]
+            return {id(value)}.union(*(mutables(each) for each in value.values()))
     if isinstance(value, list):
         return {id(value)}.union(*(mutables(each) for each in value))
     return set()
@@ -201,6 +205,15 @@ def test_the_version_of_the_specification_is_told() -> None:
 def test_a_scope_can_be_copied_and_its_extensions_are_dictionaries() -> None:
     scope = ScopeBuilder("").build(head(b"/"), stream())
     assert copy.deepcopy(scope) == scope
+    details = scope["extensions"]["http.response.trailers"]
+    for change in (
+        lambda: details.setdefault("a", 1),
+        lambda: details.update(a=1),
+        lambda: details.__ior__({"a": 1}),
+        lambda: details.__setitem__("a", 1),
+    ):
+        with pytest.raises(TypeError, match="belongs to all requests"):
+            change()
     assert json.loads(json.dumps(scope["extensions"])) == scope["extensions"]
 
 
