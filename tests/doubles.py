@@ -75,6 +75,8 @@ class ScriptedTransport(asyncio.Transport):
         assert isinstance(data, bytes)
         if not self.is_closed:
             self.writes.append(data)
+            if self.unsent:  # The client is not reading.
+                self.unsent += len(data)
 
     def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview[Any]]) -> None:
         for data in list_of_data:

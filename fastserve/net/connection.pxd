@@ -59,7 +59,10 @@ cdef class Connection(Stream):
     cpdef send_body(self, bytes body, bint last)
     @cython.locals(parts=list)
     cpdef _release(self)
+    cdef Py_ssize_t _look_at_unsent(self) except -1
+    cdef _expect_unsent(self, Py_ssize_t size)
     cdef _write(self, list parts, Py_ssize_t size)
+    cdef _write_one(self, bytes data)
     cdef _write_all(self, list parts)
     @cython.locals(exchange=Answering)
     cpdef bytes switch(self, object fields)

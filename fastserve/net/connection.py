@@ -101,7 +101,7 @@ class Connection(Stream):
         self._is_retired = False  # the next response is the last one
         self._discarded = 0
         self._linger_until = 0.0
-        self._unsent_seen = 0  # how much was unsent when last looked at
+        self._unsent_seen = 0  # how much would be unsent if the client had taken nothing since last looked at
         self._unsent_until = 0.0  # when the client must have taken some of that
         self._changed: asyncio.Event | None = None  # set when it becomes writable or closed, for those who wait
 
@@ -159,7 +159,7 @@ class Connection(Stream):
     def pause_writing(self) -> None:
         """Take note that more than the limit is unsent."""
         self.is_writable = False
-        self._see_unsent(self._transport.get_write_buffer_size())
+        self._look_at_unsent()
         self._state.deadlines.set(self, self._state.timeouts.write_s)
 
     def resume_writing(self) -> None:
@@ -331,9 +331,7 @@ class Connection(Stream):
 
     def pass_deadline(self) -> None:
         """Act on a deadline that is over (see net.deadlines)."""
-        unsent = self._transport.get_write_buffer_size()
-        if unsent != self._unsent_seen:
-            self._see_unsent(unsent)
+        unsent = self._look_at_unsent()
         left_s = self._unsent_until - self._state.deadlines.now
         if unsent and left_s > 0:
             # Whatever else is due waits for the client to take what it has coming, as long as it takes some of it.
@@ -350,10 +348,18 @@ class Connection(Stream):
             what = "head" if self._phase == _RECEIVING else "body"
             self._refuse(ProtocolViolation(f"the request {what} did not arrive in time", status=408))
 
-    def _see_unsent(self, unsent: int) -> None:
-        """Take note of how much is unsent; from now on the client has the time to write to take some of it."""
+    def _look_at_unsent(self) -> int:
+        """Return how much is unsent. The client has the time to write to take some of it, from when it last has."""
+        unsent = self._transport.get_write_buffer_size()
+        if not self._unsent_seen or unsent < self._unsent_seen:
+            self._unsent_until = self._state.deadlines.now + self._state.timeouts.write_s
         self._unsent_seen = unsent
-        self._unsent_until = self._state.deadlines.now + self._state.timeouts.write_s
+        return unsent
+
+    def _expect_unsent(self, size: int) -> None:
+        """Take note that so much is written: if that is unsent too, the client has not taken anything."""
+        if self._unsent_seen:
+            self._unsent_seen += size
 
     # What the exchange calls (see net.stream).
 
@@ -395,9 +401,15 @@ class Connection(Stream):
         if self.sends_files or size > _JOIN_BYTES:
             self._write_all(parts)
         else:
-            self._transport.write(b"".join(parts))
+            self._write_one(b"".join(parts))
+
+    def _write_one(self, data: bytes) -> None:
+        self._expect_unsent(len(data))
+        self._transport.write(data)
 
     def _write_all(self, parts: list[bytes]) -> None:
+        if self._unsent_seen:
+            self._expect_unsent(sum(map(len, parts)))
         self._transport.writelines(parts)
         if _WRITELINES_FORGETS_LIMIT and not self.sends_files and self._transport.get_write_buffer_size():
             self._transport.set_write_buffer_limits(high=self._state.limits.unsent_bytes)
@@ -406,7 +418,7 @@ class Connection(Stream):
         """See Stream."""
         exchange = self._exchange
         assert exchange is not None
-        self._transport.write(self._response.encode_switch(fields))
+        self._write_one(self._response.encode_switch(fields))
         self._phase = _SWITCHED
         self._head_is_sent = True
         if self._state.is_draining:
@@ -416,7 +428,7 @@ class Connection(Stream):
     def send_bytes(self, parts: list[bytes]) -> None:
         """See Stream."""
         if len(parts) == 1:
-            self._transport.write(parts[0])
+            self._write_one(parts[0])
         else:
             self._write_all(parts)
 
@@ -449,15 +461,16 @@ class Connection(Stream):
         before, after = self._response.encode_around(count, last)
         self._head_is_sent = True
         if self._response.has_body():
+            self._expect_unsent(len(before) + count + len(after))
             cast(Any, self._transport).send_file(before, fd, offset, count, after)
         else:
-            self._transport.write(before)
+            self._write_one(before)
         if last:
             self._end_response()
 
     def send_early_hint(self, links: Iterable[bytes]) -> None:
         """See Stream."""
-        self._transport.write(self._response.encode_early_hint(links))
+        self._write_one(self._response.encode_early_hint(links))
 
     def takes_trailers(self) -> bool:
         """See Stream."""
@@ -467,7 +480,7 @@ class Connection(Stream):
         """See Stream."""
         end = self._response.encode_trailers(fields)
         self._release()
-        self._transport.write(b"".join(end))
+        self._write_one(b"".join(end))
         self._end_response()
 
     def wait_writable(self, raises: bool) -> Coroutine[Any, Any, None]:
@@ -479,7 +492,7 @@ class Connection(Stream):
         if self._awaits_continue:
             if not self._head_is_sent:
                 self._awaits_continue = False
-                self._transport.write(self._response.encode_continue())
+                self._write_one(self._response.encode_continue())
             self._watch_body()
 
     def resume_reading(self) -> None:

@@ -206,10 +206,15 @@ def test_a_scope_can_be_copied_and_its_extensions_are_dictionaries() -> None:
     scope = ScopeBuilder("").build(head(b"/"), stream())
     assert copy.deepcopy(scope) == scope
     details = scope["extensions"]["http.response.trailers"]
+
+    def merge() -> None:
+        changed = details
+        changed |= {"a": 1}
+
     for change in (
         lambda: details.setdefault("a", 1),
         lambda: details.update(a=1),
-        lambda: details.__ior__({"a": 1}),
+        merge,
         lambda: details.__setitem__("a", 1),
     ):
         with pytest.raises(TypeError, match="belongs to all requests"):

@@ -1366,6 +1366,44 @@ async def test_a_client_that_takes_something_now_and_then_is_not_cut() -> None:
     call.end()
 
 
+async def test_what_the_application_goes_on_writing_is_nothing_that_the_client_has_taken() -> None:
+    app = PlayedApp()
+    rig = Rig(app, timeout_write=20)
+    peer = rig.connect()
+    call = await begin(app, peer, request())
+    await call.start()
+    await call.body(bytes(20_000), more=True)
+    peer.stall(100_000)
+    sending: list[asyncio.Future[None]] = []
+    for _ in range(19):
+        await rig.pass_time(1)
+        sending.append(asyncio.ensure_future(call.body(bytes(20_000), more=True)))
+    assert not peer.transport.is_aborted()
+    await rig.pass_time(2)
+    assert peer.transport.is_aborted()
+    await asyncio.gather(*sending, return_exceptions=True)
+    call.end()
+
+
+async def test_a_client_that_takes_less_than_the_application_writes_is_not_cut() -> None:
+    app = PlayedApp()
+    rig = Rig(app, timeout_write=20)
+    peer = rig.connect()
+    call = await begin(app, peer, request())
+    await call.start()
+    await call.body(bytes(20_000), more=True)
+    peer.stall(100_000)
+    sending: list[asyncio.Future[None]] = []
+    for _ in range(10):
+        await rig.pass_time(15)
+        peer.transport.unsent -= 1000
+        sending.append(asyncio.ensure_future(call.body(bytes(20_000), more=True)))
+    assert not peer.transport.is_aborted()
+    peer.reset()
+    await asyncio.gather(*sending, return_exceptions=True)
+    call.end()
+
+
 async def test_a_last_response_that_the_client_takes_slowly_is_not_cut_off() -> None:
     app = PlayedApp()
     rig = Rig(app, timeout_write=20)
