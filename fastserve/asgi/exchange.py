@@ -254,8 +254,7 @@ class Exchange(Answered):
         self._stream.start_response(status, fields)
         self.status = status
         self._writing = _HEAD_HELD
-        self._stream.send_body(body, True)
-        self.sent_bytes += len(body)
+        self.sent_bytes += self._stream.send_body(body, True)
         self._complete()
 
     def _hold_start(self, message: Message) -> Awaitable[None]:
@@ -279,10 +278,8 @@ class Exchange(Answered):
         if type(body) is not bytes:
             body = _copy(body)
         if last and self._trailers is not None:
-            self._stream.send_body(body, False)
-            return self._sent_part(len(body), True)
-        self._stream.send_body(body, last)
-        self.sent_bytes += len(body)
+            return self._sent_part(self._stream.send_body(body, False), True)
+        self.sent_bytes += self._stream.send_body(body, last)
         if last:
             return self._complete()
         self._writing = _BODY
@@ -345,8 +342,8 @@ class Exchange(Answered):
         """Send a part of the body from a file; return None where that is not possible, and `send` has to do it."""
         if self._connection_is_lost or not self._stream.sends_files:
             return None
-        self._stream.send_file(fd, offset, count, last and self._trailers is None)
-        return self._sent_part(count, last)
+        sent = self._stream.send_file(fd, offset, count, last and self._trailers is None)
+        return self._sent_part(sent, last)
 
     # When the application fails.
 

@@ -460,8 +460,7 @@ class Session(Receiver):
 
     def _send_denial(self, body: object, last: bool) -> Awaitable[None]:
         content = body if type(body) is bytes else _copy(body)
-        self._stream.send_body(content, last)
-        self.sent_bytes += len(content)
+        self.sent_bytes += self._stream.send_body(content, last)
         self._state = _CLOSED if last else _DENYING
         if last:
             self._disconnected(ABNORMAL)

@@ -55,8 +55,8 @@ cdef class Connection(Stream):
     cdef _watch_reading(self, Py_ssize_t unread)
     cdef _resume_reading(self)
     cpdef pass_deadline(self)
-    @cython.locals(parts=list)
-    cpdef send_body(self, bytes body, bint last)
+    @cython.locals(parts=list, sent=Py_ssize_t)
+    cpdef Py_ssize_t send_body(self, bytes body, bint last) except -1
     @cython.locals(parts=list)
     cpdef _release(self)
     cdef Py_ssize_t _look_at_unsent(self) except -1

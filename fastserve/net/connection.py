@@ -367,11 +367,12 @@ class Connection(Stream):
         """See Stream."""
         self._response.start(status, fields)
 
-    def send_body(self, body: bytes, last: bool) -> None:
+    def send_body(self, body: bytes, last: bool) -> int:
         """See Stream."""
         if not self._head_is_sent and self._must_close(last):
             self._response.keep_alive = False
         parts = self._response.encode_body(body, last)
+        sent = len(body) if self._response.has_body() else 0
         self._head_is_sent = True
         if self._held is not None:
             self._held += parts
@@ -389,6 +390,7 @@ class Connection(Stream):
         elif self._transport.is_closing():
             # A write has failed, which is told in a turn to come: one who goes on sending must wait for that.
             self.is_writable = False
+        return sent
 
     def _release(self) -> None:
         """Send the parts that were held back."""
@@ -453,7 +455,7 @@ class Connection(Stream):
         """See Stream."""
         return self._response.declare_length(length)
 
-    def send_file(self, fd: int, offset: int, count: int, last: bool) -> None:
+    def send_file(self, fd: int, offset: int, count: int, last: bool) -> int:
         """See Stream."""
         if not self._head_is_sent and self._must_close(last):
             self._response.keep_alive = False
@@ -465,8 +467,10 @@ class Connection(Stream):
             cast(Any, self._transport).send_file(before, fd, offset, count, after)
         else:
             self._write_one(before)
+            count = 0
         if last:
             self._end_response()
+        return count
 
     def send_early_hint(self, links: Iterable[bytes]) -> None:
         """See Stream."""

@@ -20,12 +20,12 @@ cdef class Stream(Watched):
     cdef public bint is_writable, sends_files
 
     cpdef start_response(self, object status, object fields)
-    cpdef send_body(self, bytes body, bint last)
+    cpdef Py_ssize_t send_body(self, bytes body, bint last) except -1
     cpdef bytes switch(self, object fields)
     cpdef send_bytes(self, list parts)
     cpdef expect(self)
     cpdef object declare_length(self, object length)
-    cpdef send_file(self, int fd, object offset, object count, bint last)
+    cpdef object send_file(self, int fd, object offset, object count, bint last)
     cpdef send_early_hint(self, object links)
     cpdef bint takes_trailers(self) except -1
     cpdef send_trailers(self, object fields)

@@ -89,8 +89,10 @@ class Stream(Watched):
         """
         raise NotImplementedError
 
-    def send_body(self, body: bytes, last: bool) -> None:
+    def send_body(self, body: bytes, last: bool) -> int:
         """Send the next part of the body; `last` ends the response.
+
+        Returns how many bytes of it the client gets: none where a response has no body, as for HEAD.
 
         Raises:
             InvalidResponse: the body does not have the length that was declared. Nothing of it is sent.
@@ -123,7 +125,7 @@ class Stream(Watched):
         """Declare the length of the body, unless the start that is held has done so; return what is declared."""
         raise NotImplementedError
 
-    def send_file(self, fd: int, offset: int, count: int, last: bool) -> None:
+    def send_file(self, fd: int, offset: int, count: int, last: bool) -> int:
         """Send the next part of the body from a file, which may be closed afterwards; see `send_body`."""
         raise NotImplementedError
 

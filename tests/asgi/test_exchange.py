@@ -41,18 +41,20 @@ class PlayedStream(Stream):
         self._refuse()
         self.told.append((status, list(fields)))
 
-    def send_body(self, body: bytes, last: bool) -> None:
+    def send_body(self, body: bytes, last: bool) -> int:
         self._refuse()
         assert type(body) is bytes
         self.told.append((body, last))
+        return len(body)
 
     def declare_length(self, length: int) -> int:
         if self.declared is None:
             self.declared = length
         return self.declared
 
-    def send_file(self, fd: int, offset: int, count: int, last: bool) -> None:
+    def send_file(self, fd: int, offset: int, count: int, last: bool) -> int:
         self.told.append((os.pread(fd, count, offset), last))
+        return count
 
     def send_early_hint(self, links: Iterable[bytes]) -> None:
         self.told.append(list(links))

@@ -607,6 +607,23 @@ async def test_a_client_that_pipelines_on_without_taking_its_responses_is_read_n
     assert (peer.received, peer.phase, peer.transport.is_reading()) == (response() * 100, "WAITING", True)
 
 
+@pytest.mark.parametrize(
+    ("method", "status", "sent"), [("GET", 200, 5), ("HEAD", 200, 0), ("GET", 204, 0), ("GET", 304, 0)]
+)
+async def test_only_what_the_client_gets_of_a_body_is_counted(
+    method: str, status: int, sent: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted: list[int] = []
+    monkeypatch.setattr(Rig, "_log_access", lambda rig, exchange: counted.append(exchange.sent_bytes))
+    app = PlayedApp()
+    call = await begin(app, Rig(app).connect(), request(method=method))
+    await call.start(status)
+    await call.body(b"he", more=True)
+    await call.body(b"llo")
+    call.end()
+    assert counted == [sent]
+
+
 # Bodies that the application does not read, or not at once (RELIABILITY 27, 28, 43).
 
 
