@@ -98,6 +98,7 @@ def new_state(loop: asyncio.AbstractEventLoop, app: Any) -> ServerState:
         new_wire=lambda: Http1(parser, settings.requests, defaults, reader),
         open_exchange=application.open_exchange,
         log_refusal=lambda client, violation: None,
+        observe_refusal=application.observe_refusal,
     )
 
 

@@ -294,6 +294,7 @@ class Rig:
             new_wire=lambda: Http1(parser, settings.requests, defaults),
             open_exchange=self.application.open_exchange,
             log_refusal=self._log_refusal,
+            observe_refusal=self.application.observe_refusal,
             keeps_connections=settings.timeouts.keep_alive_s > 0,
         )
         self.refused: list[tuple[int, str]] = []

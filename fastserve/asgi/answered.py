@@ -13,21 +13,24 @@ class Answered(Answering):
     """A request that was answered, or never will be: an Exchange, or a Session. Both derive from it.
 
     head: of the request. scope: for the application, which may change it. status: of the response, 0 before there is
-    one, NO_RESPONSE when the server has closed the connection without. fields: of the response, as the application gave
-    them. sent_bytes: of its body; of messages before compression, in a WebSocket. started_at: of the performance
-    counter, in seconds.
+    one, NO_RESPONSE when the server has closed the connection without. is_cut: the server has ended the request.
+    fields: of the response, as the application gave them. sent_bytes: of its body; of messages before compression, in a
+    WebSocket. started_at: of the performance counter, in seconds.
     """
 
-    __slots__ = ("fields", "head", "scope", "sent_bytes", "started_at", "status")
+    __slots__ = ("fields", "head", "is_cut", "scope", "sent_bytes", "started_at", "status")
 
     head: RequestHead
     scope: Scope
     status: int
+    is_cut: bool
     fields: Iterable[Field]
     sent_bytes: int
     started_at: float
 
     def cut_short(self, status: int) -> None:
         """See Answering."""
-        self.status = status
-        self.fields = ()
+        self.is_cut = True
+        if status:
+            self.status = status
+            self.fields = ()

@@ -24,6 +24,8 @@ cdef class Application(Caller):
     cdef public object open_session
 
     @cython.locals(exchange=Exchange)
+    cpdef observe_refusal(self, RequestHead head, Stream stream, int status)
+    @cython.locals(exchange=Exchange)
     cpdef Answering open_exchange(self, RequestHead head, Stream stream)
     cpdef object start(self, object coroutine)
     cpdef ended(self)
@@ -34,7 +36,7 @@ cdef class Application(Caller):
     cpdef object idle_event(self)
     cpdef cancel_all(self)
     cdef _ended(self, Exchange exchange)
-    cpdef report(self, object error)
+    cpdef report(self, object error, Answered answered)
     cpdef bint is_cancelled(self) except -1
     cdef _end_unanswered(self, Exchange exchange)
 

@@ -111,6 +111,13 @@ class Application(Caller):
         exchange.begin(head, self._scopes.build(head, stream), stream, self)
         return exchange
 
+    def observe_refusal(self, head: RequestHead, stream: Stream, status: int) -> None:
+        """Tell the observers of a request that the server answers itself, before there is an exchange for it."""
+        exchange = Exchange.__new__(Exchange)
+        exchange.begin(head, self._scopes.build(head, stream), stream, self)
+        exchange.cut_short(status)
+        self.response_sent(exchange)
+
     def call(self, exchange: Exchange) -> None:
         """Call the application for this exchange, in a task of its own."""
         app = self._app if self.running - self.websockets < self._concurrency else self._busy
@@ -162,19 +169,22 @@ class Application(Caller):
         if isinstance(error, GeneratorExit) and asyncio.current_task(self._loop) is None:
             return  # It did not end, but was destroyed together with the event loop.
         try:
-            self.report(error)
+            self.report(error, exchange)
             exchange.fail()
         finally:
             self._ended(exchange)
 
-    def report(self, error: BaseException) -> None:
-        """Log what a call has raised, unless that follows from the client's going away, or from our cancelling it."""
+    def report(self, error: BaseException, answered: Answered) -> None:
+        """Log what a call has raised, unless that follows from the client's going away, or from what we did to it."""
         if isinstance(error, BaseExceptionGroup):
             error = error.split(ClientDisconnected)[1] or ClientDisconnected()
         if isinstance(error, ClientDisconnected):
             return  # Raised by us, and let through as the specification allows.
         if _follows_from_disconnect(error):
             _log.debug("The client disconnected", exc_info=error)
+            return
+        if answered.is_cut:
+            _log.debug("The server had ended the request", exc_info=error)
             return
         if self.is_cancelled():
             return  # Whatever it raises now, it is our doing.

@@ -89,7 +89,7 @@ class Sessions(SessionCaller):
         if isinstance(error, GeneratorExit) and asyncio.current_task(self._loop) is None:
             return  # It did not end, but was destroyed together with the event loop.
         try:
-            self._application.report(error)
+            self._application.report(error, session)
             session.fail()
         finally:
             self._ended(session)

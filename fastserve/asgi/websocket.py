@@ -166,6 +166,7 @@ class Session(Receiver):
         self.status = 0
         self.fields: Iterable[Field] = ()
         self.sent_bytes = 0
+        self.is_cut = False
         self.started_at = perf_counter()
 
     def __repr__(self) -> str:

@@ -12,16 +12,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import enum
+import logging
 import math
 import sys
 from collections.abc import Coroutine, Iterable
 from typing import Any, cast
 
+from fastserve.addresses import describe_client
 from fastserve.errors import ProtocolViolation
 from fastserve.net.state import ServerState
 from fastserve.net.stream import NO_RESPONSE, Address, Answering, Stream
 from fastserve.net.waiting import wait_writable
 from fastserve.wire.events import BodyData, Event, Field, RequestHead
+
+_log = logging.getLogger("fastserve")
 
 # A response that came before the whole request: how much of the rest is read to keep the connection, and how long.
 _DISCARD_BYTES = 64 * 1024
@@ -276,6 +280,9 @@ class Connection(Stream):
 
     def _refuse(self, violation: ProtocolViolation) -> None:
         self._state.log_refusal(self.client, violation)
+        head = self._wire.known_head()
+        if self._exchange is None and head is not None and not self._head_is_sent:
+            self._state.observe_refusal(head, self, violation.status)
         self._cut_exchange(violation.status)
         if not self._head_is_sent:
             self._transport.writelines(self._wire.encode_refusal(violation))
@@ -285,8 +292,7 @@ class Connection(Stream):
         """Let go of the exchange. status: what the client gets, if it has got nothing of the response."""
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
-            if not self._head_is_sent:
-                exchange.cut_short(status)
+            exchange.cut_short(0 if self._head_is_sent else status)
             exchange.connection_lost()
 
     def _await_request(self) -> None:
@@ -337,6 +343,9 @@ class Connection(Stream):
             # Whatever else is due waits for the client to take what it has coming, as long as it takes some of it.
             self._state.deadlines.set(self, left_s)
         elif unsent or self._phase >= _LINGERING:
+            if unsent:
+                time_s = self._state.timeouts.write_s
+                _log.info("%s - cut off: it has taken nothing for %g seconds", describe_client(self.client), time_s)
             self.cut()
         elif self._phase == _SWITCHED:
             self.expect()

@@ -3,7 +3,7 @@ from fastserve.net.deadlines cimport Deadlines
 
 cdef class ServerState:
     cdef public object loop
-    cdef readonly object timeouts, limits, new_wire, open_exchange, log_refusal
+    cdef readonly object timeouts, limits, new_wire, open_exchange, log_refusal, observe_refusal
     cdef public Deadlines deadlines
     cdef public bint keeps_connections, is_draining
     cdef public double idle_s

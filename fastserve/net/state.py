@@ -24,9 +24,11 @@ class ServerState:
     """Shared by all connections of a worker, and changed only in its event loop.
 
     open_exchange: makes the exchange for a request head. new_wire: makes the wire of a new connection.
-    log_refusal: told what a peer did wrong. keeps_connections: whether connections are kept alive, which they are not
-    when the worker is about to stop. is_draining: whether they are to end as soon as they can. idle_s: how long they
-    may stay without a request, in seconds. coming: connections that are accepted and not yet among `connections`.
+    log_refusal: told what a peer did wrong. observe_refusal: told of a request that is refused before it has an
+    exchange, as far as its head is known, and of the status. keeps_connections: whether connections are kept alive,
+    which they are not when the worker is about to stop. is_draining: whether they are to end as soon as they can.
+    idle_s: how long they may stay without a request, in seconds. coming: connections that are accepted and not yet
+    among `connections`.
     """
 
     __slots__ = (
@@ -41,6 +43,7 @@ class ServerState:
         "log_refusal",
         "loop",
         "new_wire",
+        "observe_refusal",
         "open_exchange",
         "timeouts",
     )
@@ -55,6 +58,7 @@ class ServerState:
         new_wire: Callable[[], Http1],
         open_exchange: Callable[[RequestHead, Stream], Answering],
         log_refusal: Callable[[Address | None, ProtocolViolation], None],
+        observe_refusal: Callable[[RequestHead, Stream, int], None],
         keeps_connections: bool = True,
     ) -> None:
         self.loop = loop
@@ -64,6 +68,7 @@ class ServerState:
         self.new_wire = new_wire
         self.open_exchange = open_exchange
         self.log_refusal = log_refusal
+        self.observe_refusal = observe_refusal
         self.keeps_connections = keeps_connections
         self.is_draining = False
         self.idle_s = timeouts.keep_alive_s

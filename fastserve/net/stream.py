@@ -50,7 +50,9 @@ class Answering:
         raise NotImplementedError
 
     def cut_short(self, status: int) -> None:
-        """Take note that the server ends the request itself, and the client gets this status; or NO_RESPONSE.
+        """Take note that the server ends the request itself.
+
+        status: what the client gets instead of a response, or NO_RESPONSE; 0 when the response has begun.
 
         `connection_lost` follows.
         """

@@ -156,6 +156,7 @@ class Server:
             new_wire=lambda: Http1(parser, settings.requests, self._defaults, reader),
             open_exchange=self._application.open_exchange,
             log_refusal=_log_refusal,
+            observe_refusal=self._application.observe_refusal,
             keeps_connections=settings.timeouts.keep_alive_s > 0,
         )
         self._certificates = certificates or open_certificates(settings.tls)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import logging
 import math
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -622,6 +623,49 @@ async def test_only_what_the_client_gets_of_a_body_is_counted(
     await call.body(b"llo")
     call.end()
     assert counted == [sent]
+
+
+@pytest.mark.parametrize(
+    ("data", "logged"),
+    [
+        (post(b"", length=2000), [("/", 413)]),
+        (request("/a", "expect: more"), [("/a", 417)]),
+        (request("/b", "content-length: x"), [("/b", 400)]),
+        (request("/c", "upgrade: websocket", "connection: upgrade", "sec-websocket-version: 8"), [("/c", 426)]),
+        (b"GET / HTTP/3.0\r\n\r\n", []),
+        (b"\x00", []),
+        (request("/", "transfer-encoding: chunked", method="POST", body=b"5\r\nhello\r\nz\r\n"), [("/", 200)]),
+    ],
+    ids=["body", "expectation", "fields", "handshake", "request line", "nothing known", "after the response"],
+)
+async def test_a_request_that_is_refused_is_in_the_access_log_once_as_far_as_it_is_known(
+    data: bytes, logged: list[tuple[str, int]]
+) -> None:
+    rig = Rig(reads_nothing, limit_request_body=1000)
+    peer = rig.connect()
+    peer.send(data)
+    await turns()
+    assert (rig.logged, len(rig.refused)) == (logged, 1)
+
+
+async def test_what_an_application_raises_after_the_server_has_refused_its_request_is_no_error(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, "fastserve")
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        raise RuntimeError("the client disconnected, as the framework sees it")
+
+    rig = Rig(app, limit_request_body=1000)
+    peer = rig.connect()
+    peer.send(request("/", "transfer-encoding: chunked", method="POST") + b"3\r\nabc\r\n")
+    await turns()
+    peer.send(b"fff\r\n")
+    await turns()
+    assert (rig.logged, [status for status, _ in rig.refused]) == ([("/", 413)], [413])
+    assert caplog.messages == []
 
 
 # Bodies that the application does not read, or not at once (RELIABILITY 27, 28, 43).
@@ -1349,7 +1393,10 @@ async def test_an_application_may_take_its_time() -> None:
     assert (complete.phase, full.phase) == ("WAITING", "DISCARDING")
 
 
-async def test_a_client_that_takes_nothing_is_cut_when_the_time_to_write_is_over() -> None:
+async def test_a_client_that_takes_nothing_is_cut_when_the_time_to_write_is_over(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, "fastserve")
     app = PlayedApp()
     rig = Rig(app, timeout_write=20)
     peer = rig.connect()
@@ -1361,6 +1408,7 @@ async def test_a_client_that_takes_nothing_is_cut_when_the_time_to_write_is_over
     assert not peer.transport.is_aborted()
     await rig.pass_time(2)
     assert peer.transport.is_aborted()
+    assert caplog.messages == ["192.0.2.7:40000 - cut off: it has taken nothing for 20 seconds"]
     with pytest.raises(ClientDisconnected):
         await sending
     call.end()

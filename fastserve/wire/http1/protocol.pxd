@@ -29,6 +29,7 @@ cdef class Http1:
     cpdef receive_eof(self)
     cpdef object next_event(self)
     cpdef list encode_refusal(self, object violation)
+    cpdef RequestHead known_head(self)
 
     @cython.locals(buffer=bytes, head=RequestHead, at=Py_ssize_t, end=Py_ssize_t)
     cdef RequestHead _read_plain_head(self, HeadReader reader)

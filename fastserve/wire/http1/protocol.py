@@ -164,8 +164,11 @@ class Http1:
 
     def encode_refusal(self, violation: ProtocolViolation) -> list[bytes]:
         """Return the response to the request at hand, or what was to become one, that broke the protocol."""
-        head = None if self._reading == _REQUEST_LINE else self._head
-        return self.response.encode_refusal(violation, head)
+        return self.response.encode_refusal(violation, self.known_head())
+
+    def known_head(self) -> RequestHead | None:
+        """Return the head of the request at hand, as far as it is known; None before its request line is."""
+        return None if self._reading == _REQUEST_LINE else self._head
 
     # Reading.
 
@@ -184,6 +187,7 @@ class Http1:
             self._remember_fields(head, at, end)
         self._head = head
         self._at = end
+        self._reading = _FIELDS  # They are read, and the head is known, also when its body is refused.
         self._expect_body(head.content_length)
         self.response.begin(head)
         return head
