@@ -1677,6 +1677,18 @@ async def test_a_connection_may_be_given_time_for_a_last_request() -> None:
     assert rig.state.connections == {late.connection}
 
 
+async def test_a_request_that_was_sent_in_part_is_waited_for_when_the_worker_is_replaced() -> None:
+    rig = Rig(reads_nothing)
+    peer = rig.connect()
+    peer.send(request()[:8])
+    stop(rig, 5.0)
+    peer.connection.drain(cuts_heads=False)
+    await rig.pass_time(1)
+    peer.send(request()[8:])
+    await turns()
+    assert (peer.received, peer.phase) == (response(b"ok", CLOSE), "LINGERING")
+
+
 async def test_a_request_that_was_sent_in_part_is_cut_at_once_when_the_server_stops() -> None:
     rig = Rig(PlayedApp())
     peer = rig.connect()
