@@ -367,10 +367,14 @@ class Fleet:
             self._replacing = None
             if self._to_replace.get(slot.number) == RELOAD:
                 self._to_replace = {key: why for key, why in self._to_replace.items() if why != RELOAD}
-                text = "The reload is given up: a new worker did not become ready. The workers there are go on."
+                text = "The reload is given up: a new worker did not become ready. The running workers stay in service."
             else:
                 text = f"Worker {slot.number} could not be replaced. It goes on, and is replaced later."
-            self._pending.append(Tell(text, is_error=True))
+        else:
+            text = f"Worker {slot.number} could not be started. The next attempt is in {slot.retry_at - now:g} s."
+            if not any(each.find(State.READY) for each in self._slots):
+                text = f"{text} There is no worker that serves."
+        self._pending.append(Tell(text, is_error=True))
 
     def _wait_for_reload(self, slot: _Slot) -> None:
         slot.retry_at = math.inf

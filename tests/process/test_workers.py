@@ -98,6 +98,10 @@ def test_a_worker_that_dies_again_and_again_is_retried_with_growing_delays(start
     assert len(waited) == 2
     assert waited[0] > 0.9
     assert waited[1] > 1.9
+    for delay in (1, 2):
+        assert re.search(
+            rf"^ERROR:    Worker [01] could not be started. The next attempt is in {delay} s.$", server.log, re.M
+        )
     assert server.stop() == 0
 
 

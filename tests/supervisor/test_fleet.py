@@ -277,6 +277,20 @@ def test_the_delay_starts_anew_after_a_worker_that_was_ready_for_30_seconds(live
     assert seconds_until_replaced(fleet, START + 100 + lived_s) == delay_s
 
 
+@pytest.mark.parametrize("size", [1, 2])
+def test_each_start_that_fails_is_told_with_the_time_of_the_next_and_that_nobody_serves(size: int) -> None:
+    fleet = ready_fleet(size)
+    fleet.exited(PID, -9, START)
+    assert said(fleet) == []
+    fleet.spawned(0, NEXT, START)
+    fleet.exited(NEXT, 3, START)
+    nobody = " There is no worker that serves." if size == 1 else ""
+    assert said(fleet) == [f"Worker 0 could not be started. The next attempt is in 1 s.{nobody}"]
+    fleet.spawned(0, NEXT + 1, START + 1)
+    fleet.exited(NEXT + 1, 3, START + 1)
+    assert said(fleet, START + 1) == [f"Worker 0 could not be started. The next attempt is in 2 s.{nobody}"]
+
+
 def test_each_slot_has_a_delay_of_its_own() -> None:
     fleet = ready_fleet()
     fleet.exited(PID, 1, START)

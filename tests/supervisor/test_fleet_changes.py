@@ -25,7 +25,7 @@ from fastserve.supervisor.fleet import (
 from .fleets import OTHER, PID, START, TIMES, booting_fleet, plan, ready_fleet, said, start_successor, states
 
 NEXT = PID + 50
-GIVEN_UP = "The reload is given up: a new worker did not become ready. The workers there are go on."
+GIVEN_UP = "The reload is given up: a new worker did not become ready. The running workers stay in service."
 ALL_REPLACED = "All workers have been replaced."
 
 # Replacing one.
