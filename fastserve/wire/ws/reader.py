@@ -140,7 +140,8 @@ class Reader:
             if self._is_in_frame:
                 break
         # What is left is a part of a head, or of a control frame; the buffer may have been much larger.
-        self._buffer, self._at = self._buffer[self._at :], 0
+        self._buffer = b"" if self._at == len(self._buffer) else self._buffer[self._at :]
+        self._at = 0
         return None
 
     def _read_head(self) -> bool:  # noqa: C901 - one pass, in one place
