@@ -27,7 +27,8 @@ cdef class Session(Receiver):
     cdef int _state
     cdef Reader _reader
     cdef Writer _writer
-    cdef object _messages, _violation, _disconnect, _pong
+    cdef object _messages, _violation, _disconnect
+    cdef list _pongs
     cdef Py_ssize_t _queued_bytes
     cdef bint _connect_is_taken, _connection_is_lost, _is_leaving, _has_heard
     cdef readonly bint peer_is_gone
@@ -39,6 +40,8 @@ cdef class Session(Receiver):
     cdef _pull(self)
     cdef bint _has_room(self) except -1
     cdef _take_control(self, object event)
+    cdef _send_pongs(self)
+    cdef _send_close_frame(self, int code, str reason)
     cdef _refuse(self)
     cdef _give_up(self)
     cdef _disconnected(self, int code, str reason=*)

@@ -115,8 +115,8 @@ class Session(Receiver):
         "_max_unread",
         "_messages",
         "_ping_at",
-        "_pong",
         "_pong_until",
+        "_pongs",
         "_queued_bytes",
         "_reader",
         "_settings",
@@ -158,7 +158,7 @@ class Session(Receiver):
         self._connection_is_lost = False
         self._violation: WebSocketViolation | None = None  # behind messages that the application has not taken
         self._is_leaving = False  # to be closed as soon as it is open
-        self._pong: bytes | None = None  # to be sent when the client keeps up again
+        self._pongs: list[bytes] = []  # to be sent together, or the last one when the client keeps up again
         self._has_heard = False  # from the client, since the last ping
         self._ping_at = math.inf
         self._pong_until = math.inf
@@ -207,7 +207,7 @@ class Session(Receiver):
                     break
                 if not isinstance(event, (str, bytes)):
                     self._take_control(event)
-                elif self._state == _OPEN:
+                else:
                     self._messages.append(event)
                     self._queued_bytes += len(event)
         except WebSocketViolation as violation:
@@ -216,12 +216,14 @@ class Session(Receiver):
                 self._refuse()
             else:
                 self._stream.expect()  # The application may still answer what came before.
+        if self._pongs:
+            self._send_pongs()
         self.unread_bytes = reader.count_unread()
         if self._state == _OPEN:
             self.unread_bytes += self._queued_bytes
 
     def _has_room(self) -> bool:
-        """Tell whether the next event may be pulled. Once a close frame is sent, messages are dropped."""
+        """Tell whether the next event may be pulled. Once a close frame is sent, there are no more messages."""
         if self._violation is not None:
             return False
         if self._state == _OPEN:
@@ -231,19 +233,29 @@ class Session(Receiver):
     def _take_control(self, event: WebSocketEvent) -> None:
         if isinstance(event, Close):
             if self._state == _OPEN:
-                self._stream.send_bytes([encode_close(event.code, event.reason)])
+                self._send_close_frame(event.code, event.reason)
             self._end(event.code, event.reason, lingers=False)
         elif isinstance(event, Ping) and self._state == _OPEN:
-            if self._stream.is_writable:
-                self._stream.send_bytes([encode_pong(event.data)])
-            else:
-                self._pong = event.data  # RFC 6455 §5.5.3: the last one is enough.
+            self._pongs.append(encode_pong(event.data))
+
+    def _send_pongs(self) -> None:
+        """Answer the pings that have come, in one piece: each would cost more to send than it cost the client."""
+        if self._stream.is_writable:
+            pongs, self._pongs = self._pongs, []
+            self._stream.send_bytes([b"".join(pongs)])
+        else:
+            del self._pongs[:-1]  # RFC 6455 §5.5.3: the last one is enough.
+
+    def _send_close_frame(self, code: int, reason: str) -> None:
+        """Send the last frame, and before it what pings have as their answer."""
+        pongs, self._pongs = self._pongs, []
+        self._stream.send_bytes([b"".join(pongs) + encode_close(code, reason)])
 
     def _refuse(self) -> None:
         violation = self._violation
         assert violation is not None
         if self._state == _OPEN:
-            self._stream.send_bytes([encode_close(violation.code, violation.reason)])
+            self._send_close_frame(violation.code, violation.reason)
         self._end(violation.code, violation.reason, lingers=True)
 
     def _end(self, code: int, reason: str, *, lingers: bool) -> None:
@@ -281,9 +293,8 @@ class Session(Receiver):
     def tick(self, now: float) -> float:
         """See Answering."""
         if self._state == _OPEN:
-            if self._pong is not None:
-                pong, self._pong = self._pong, None
-                self._stream.send_bytes([encode_pong(pong)])
+            if self._pongs:
+                self._send_pongs()
             if self._violation is None:
                 return self._keep_alive(now) if self._settings.ping_interval_s else math.inf
         elif self._state != _CLOSING:
@@ -310,7 +321,7 @@ class Session(Receiver):
         if self._has_heard or is_deaf:
             self._pong_until = math.inf
         elif now >= self._pong_until:
-            self._stream.send_bytes([encode_close(INTERNAL_ERROR, _PING_TIMEOUT)])
+            self._send_close_frame(INTERNAL_ERROR, _PING_TIMEOUT)
             self._end(ABNORMAL, _PING_TIMEOUT, lingers=True)
             return math.inf
         if now >= self._ping_at:
@@ -401,8 +412,10 @@ class Session(Receiver):
 
     def _close(self, code: int, reason: str) -> None:
         """Begin to close: what still comes is read only for the client's close frame."""
-        self._stream.send_bytes([encode_close(code, reason)])
+        assert self._reader is not None
+        self._send_close_frame(code, reason)
         self._state = _CLOSING
+        self._reader.drop_messages()
         self._pull()
         if self._state == _CLOSING:
             self._stream.expect()

@@ -243,6 +243,8 @@ class TlsTransport(Watched):
             return self._tls.read(_RECORD_BYTES)
         except ssl.SSLWantReadError:
             self._flush()  # There may have been a message that had to be answered.
+        except ssl.SSLZeroReturnError:
+            return b""  # which read() raises, rather than returns, when we have sent close_notify too
         except ssl.SSLError as error:
             self._fail(error)
         return None

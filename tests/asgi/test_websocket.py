@@ -329,6 +329,32 @@ async def test_a_ping_is_answered_and_a_pong_is_not() -> None:
     assert socket.frames() == [(0x8A, b"data")]
 
 
+@pytest.mark.parametrize(
+    ("after", "answered"),
+    [(b"", []), (frame(3), [0x88]), (close(1000), [0x88])],
+    ids=["nothing", "a violation", "a close frame"],
+)
+async def test_pings_that_come_together_are_answered_in_one_piece(after: bytes, answered: list[int]) -> None:
+    socket = await opened()
+    before = len(socket.peer.transport.writes)
+    socket.peer.send(frame(PING, b"1") + frame(PING, b"2") + after)
+    assert len(socket.peer.transport.writes) == before + 1
+    sent = socket.frames()
+    assert sent[:2] == [(0x8A, b"1"), (0x8A, b"2")]
+    assert [first for first, _ in sent[2:]] == answered
+
+
+async def test_a_ping_is_not_answered_after_a_close_frame() -> None:
+    socket = await opened()
+    socket.peer.stall(100_000)
+    socket.peer.send(frame(PING, b"1"))
+    await socket.call.send({"type": "websocket.close"})
+    socket.peer.catch_up()
+    socket.peer.send(frame(PING, b"2"))
+    await socket.rig.pass_time(2)
+    assert [first for first, _ in socket.frames()] == [0x8A, 0x88]
+
+
 async def test_of_pings_to_a_client_that_does_not_read_the_last_is_answered_later() -> None:
     socket = await opened()
     socket.peer.stall(100_000)
@@ -382,11 +408,17 @@ async def test_a_receive_that_is_cancelled_loses_nothing() -> None:
     assert await asyncio.wait_for(socket.receive(), 1) == received("kept")
 
 
-async def test_messages_are_compressed_when_the_client_offers_it() -> None:
+async def opened_compressed() -> Opened:
+    """Return a WebSocket that is accepted, with compressed messages."""
     socket = await ask("sec-websocket-extensions: permessage-deflate; client_max_window_bits")
     await socket.receive()
     await socket.call.send(ACCEPT)
     assert b"permessage-deflate; client_max_window_bits=12\r\n" in socket.peer.take()
+    return socket
+
+
+async def test_messages_are_compressed_when_the_client_offers_it() -> None:
+    socket = await opened_compressed()
     squeezer = zlib.compressobj(wbits=-12)
     content = squeezer.compress(b"hello" * 100) + squeezer.flush(zlib.Z_SYNC_FLUSH)
     socket.peer.send(frame(1, content[:-4], rsv=0x40))
@@ -495,6 +527,14 @@ async def test_an_application_that_ends_has_the_websocket_closed(end: Any, paylo
     assert socket.frames() == []
     assert is_cut(socket)
     assert socket.rig.application.running == socket.rig.application.websockets == 0
+
+
+async def test_messages_are_not_decompressed_after_a_close_frame() -> None:
+    socket = await opened_compressed()
+    await socket.call.send({"type": "websocket.close"})
+    socket.peer.send(frame(1, b"no deflate data", rsv=0x40) + frame(2, b"\xff\xff", rsv=0x40) + close(1000, b"bye"))
+    assert await socket.receive() == disconnect(1000, "bye")
+    assert [first for first, _ in socket.frames()] == [0x88]
 
 
 async def test_the_application_closes_with_a_code_and_a_reason() -> None:

@@ -357,7 +357,7 @@ async def test_what_is_neither_tls_nor_http_is_cut_off(data: bytes, sites: Sites
     async with sites() as site:
         client = site.connect()
         await client.send_raw(data)
-        await client.is_closed()
+        assert await client.is_closed()
         await until(lambda: not site.rig.state.connections)
         assert site.rig.refused == [(400, "something that is not TLS was sent to a TLS port")]
 
@@ -410,7 +410,7 @@ async def test_a_handshake_has_a_deadline(sent: int, sites: Sites) -> None:
         await site.rig.pass_time(HANDSHAKE_S - 1)
         assert site.rig.state.connections
         await site.rig.pass_time(1.5)
-        assert not await client.is_closed() or not site.rig.state.connections
+        assert await client.is_closed()
         await until(lambda: not site.rig.state.connections)
 
 
@@ -492,6 +492,25 @@ async def test_a_response_that_came_early_is_not_lost_while_the_client_sends(sit
         await client.end()
         client.sock.shutdown(socket.SHUT_WR)
         await until(lambda: not site.rig.state.connections)
+
+
+async def test_a_last_response_is_whole_for_a_client_that_ends_its_side_meanwhile(sites: Sites, version: int) -> None:
+    app = PlayedApp()
+    body = bytes(range(256)) * (8 << 12)
+    async with sites(app, tls={"version": version}) as site:
+        send_buffer(site.listening, 128 * 1024)
+        client = await site.open()
+        client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 128 * 1024)
+        await client.send(post(b"some", length=1 << 24))
+        await until(lambda: app.calls)
+        responding = asyncio.ensure_future(app.calls[0].respond(body, 413))
+        await turns()
+        await client.send(bytes(10_000))
+        await client.end()
+        await turns(100)
+        assert (await client.receive_all()).partition(b"\r\n\r\n")[2] == body
+        assert await client.is_closed()
+        await responding
 
 
 async def test_an_idle_connection_is_closed_with_notice(sites: Sites) -> None:

@@ -2,16 +2,23 @@
 
 Memory is bounded by the window for what the server sends, and for what the client sends where it offers to be told one:
 then 4 KiB, else 32 KiB, as zlib takes them. Nothing is allocated until the first compressed message.
+
+What a client sends is decompressed as it comes, in time that is proportional to its size and that of what comes of it.
 """
 
 from __future__ import annotations
 
+import sys
 import zlib
 from dataclasses import dataclass
 
 from fastserve.errors import WebSocketViolation
 
 NAME = "permessage-deflate"
+
+MOST_STREAMS = 16
+"""How many deflate streams a message may touch. A final block ends one; the next one costs an allocation, and a copy of
+what has come of it. Compressors that know final blocks end a message with one."""
 
 # What zlib is given. The memory of a compressor is 2**(bits + 2) + 2**(level + 9) bytes, that of a decompressor
 # 2**bits and about 7 KiB (zlib.h, "Memory usage").
@@ -117,28 +124,34 @@ class Deflater:
 class Inflater:
     """Decompresses the messages that the client sends."""
 
-    __slots__ = ("_bits", "_forgets", "_inflating")
+    __slots__ = ("_bits", "_forgets", "_inflating", "_streams")
 
     def __init__(self, agreed: Deflating) -> None:
         self._bits = max(agreed.client_bits, _LEAST_OWN_BITS)
         self._forgets = agreed.client_forgets
         self._inflating: zlib._Decompress | None = None
+        self._streams = 1  # that the message at hand has touched
 
     def inflate(self, part: bytes, is_end: bool, room: int) -> bytes | None:
         """Return a part of a message, decompressed (RFC 7692 §7.2.2); None when that is more than `room` bytes.
 
         Raises:
-            WebSocketViolation: it is not compressed data.
+            WebSocketViolation: it is not compressed data, or there are too many final blocks.
         """
         if is_end:
             part += _TAIL
         inflated: list[bytes] = []
         try:
             while part:
-                if self._inflating is None or self._inflating.eof:
-                    # After a final block there is another stream, if anything (RFC 7692 §7.2.3.4).
+                if self._inflating is None:
                     self._inflating = zlib.decompressobj(-self._bits)
-                piece = self._inflating.decompress(part, room + 1)
+                elif self._inflating.eof:
+                    # After a final block there is another stream, if anything (RFC 7692 §7.2.3.4).
+                    self._streams += 1
+                    if self._streams > MOST_STREAMS:
+                        raise WebSocketViolation(_BAD_DATA, "a message has too many final blocks")
+                    self._inflating = zlib.decompressobj(-self._bits)
+                piece = self._inflating.decompress(part, min(room + 1, sys.maxsize))
                 room -= len(piece)
                 if room < 0:
                     return None
@@ -146,6 +159,8 @@ class Inflater:
                 part = self._inflating.unused_data
         except zlib.error:
             raise WebSocketViolation(_BAD_DATA, "a message is not compressed as agreed") from None
-        if is_end and self._forgets:
-            self._inflating = None
+        if is_end:
+            self._streams = 1
+            if self._forgets:
+                self._inflating = None
         return inflated[0] if len(inflated) == 1 else b"".join(inflated)

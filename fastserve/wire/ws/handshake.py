@@ -100,7 +100,7 @@ def _read_key(head: RequestHead, keys: list[bytes]) -> bytes | None:
 
 def _read_subprotocols(values: list[bytes]) -> tuple[str, ...]:
     """Return a list of tokens, which may be spread over several fields."""
-    found: list[str] = []
+    found: dict[str, None] = {}  # in their order; there may be as many as fit in a head
     for value in values:
         for part in value.split(b","):
             name = part.strip(b" \t").decode("latin-1")
@@ -108,7 +108,7 @@ def _read_subprotocols(values: list[bytes]) -> tuple[str, ...]:
                 continue  # An element of a list may be empty (RFC 9110 §5.6.1).
             if not _is_token(name) or name in found:
                 raise ProtocolViolation("invalid Sec-WebSocket-Protocol")
-            found.append(name)
+            found[name] = None
     return tuple(found)
 
 

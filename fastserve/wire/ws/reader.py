@@ -1,7 +1,8 @@
 """What a client sends over a WebSocket: bytes go in, messages and control frames come out (RFC 6455 §5).
 
 As with HTTP, nothing is read ahead: while an event is not pulled, the bytes behind it stay as they came. Within a
-message the payload is taken as it arrives, so that bad text, or too much of it, is noticed at once.
+message the payload is taken as it arrives, so that bad text, or too much of it, is noticed at once. Small parts are
+joined on the way: a message takes not much more memory than its bytes, whatever the fragments.
 
     frame head -> payload -> frame head ...     of data frames: payload joins the message, whose end is an event
                -> control frame                 an event when it is there as a whole; also between those of a message
@@ -27,13 +28,28 @@ _LENGTH = 0x7F
 _LENGTH_16 = 126
 _LENGTH_64 = 127
 _KEY_BYTES = 4
+_MOST_LENGTH = (1 << 63) - 1
 _MOST_CONTROL_BYTES = MOST_CONTROL_BYTES
 
 PROTOCOL_ERROR = 1002
 BAD_DATA = 1007
 TOO_BIG = 1009
 
+# Parts of a message that are smaller are joined as soon as there are so many of them: as an object, each takes some 50
+# bytes more than it holds.
+_SMALL_BYTES = 256
+_MOST_SMALL = 256
+
 _decode_utf8 = codecs.utf_8_decode
+
+
+def most_compressed_bytes(max_bytes: int) -> int:
+    """Return how large the compressed form of a message may be for a limit of the message itself.
+
+    Only blocks without content make it larger: a compressor that gains nothing, and flushes after every four bytes,
+    takes three and a half times their size. No length is larger than 63 bits (RFC 6455 §5.2).
+    """
+    return min(4 * max_bytes + 1024, _MOST_LENGTH)
 
 
 class Reader:
@@ -45,6 +61,8 @@ class Reader:
     __slots__ = (
         "_at",
         "_buffer",
+        "_compressed_bytes",
+        "_drops",
         "_inflater",
         "_is_compressed",
         "_is_final",
@@ -55,14 +73,18 @@ class Reader:
         "_left",
         "_max_bytes",
         "_message_bytes",
+        "_most_compressed",
         "_opcode",
         "_parts",
+        "_small",
         "_undecoded",
     )
 
     def __init__(self, max_bytes: int, inflater: Inflater | None = None) -> None:
         self._max_bytes = max_bytes
+        self._most_compressed = most_compressed_bytes(max_bytes)
         self._inflater = inflater
+        self._drops = False  # what messages hold
         self._buffer = b""
         self._at = 0  # where in the buffer the unread bytes begin
         # The frame at hand:
@@ -76,7 +98,9 @@ class Reader:
         self._is_text = False
         self._is_compressed = False
         self._parts: list[str | bytes] = []
+        self._small: list[str | bytes] = []  # the last parts, as long as they are small and few
         self._message_bytes = 0
+        self._compressed_bytes = 0  # of all its frames, from their heads on
         self._undecoded = b""  # the beginning of a character
 
     def count_unread(self) -> int:
@@ -91,6 +115,11 @@ class Reader:
             self._buffer = self._buffer[self._at :] + data
         self._at = 0
 
+    def drop_messages(self) -> None:
+        """Return no messages from now on, only control frames: what messages hold is neither judged nor kept."""
+        self._drops = True
+        self._parts, self._small = [], []
+
     def next_event(self) -> WebSocketEvent | None:
         """Return the next event, or None until more bytes arrive. After a Close there is none.
 
@@ -99,16 +128,21 @@ class Reader:
         """
         while True:
             if not self._is_in_frame and not self._read_head():
-                return None
+                break
             if self._opcode >= _FIRST_CONTROL:
-                return self._read_control()
+                control = self._read_control()
+                if control is not None:
+                    return control
+                break
             message = self._read_payload()
             if message is not None:
                 return message
             if self._is_in_frame:
-                if self._at == len(self._buffer):
-                    self._buffer, self._at = b"", 0
-                return None
+                break
+        # What is left is a part of a head, or of a control frame; the buffer may have been much larger.
+        self._buffer = b"" if self._at == len(self._buffer) else self._buffer[self._at :]
+        self._at = 0
+        return None
 
     def _read_head(self) -> bool:  # noqa: C901 - one pass, in one place
         """Read the head of a frame, and tell whether it is there as a whole."""
@@ -180,7 +214,12 @@ class Reader:
             self._is_in_message = True
             self._is_text = opcode == _TEXT
             self._is_compressed = first & _RSV1 != 0
-        if not self._is_compressed and size > self._max_bytes - self._message_bytes:
+            self._message_bytes = self._compressed_bytes = 0
+        if self._is_compressed:
+            if size > self._most_compressed - self._compressed_bytes:
+                raise WebSocketViolation(TOO_BIG, f"a message is larger than {self._most_compressed} bytes, compressed")
+            self._compressed_bytes += size
+        elif size > self._max_bytes - self._message_bytes:
             raise self._too_big()
 
     def _too_big(self) -> WebSocketViolation:
@@ -197,15 +236,17 @@ class Reader:
             self._is_in_frame = False
         elif not size:
             return None
-        part = unmask(buffer, at, size, self._key)
         self._at = at + size
         self._left = left - size
+        is_end = self._is_final and not self._is_in_frame
+        if is_end:
+            self._is_in_message = False
+        if self._drops:
+            return None
+        part = unmask(buffer, at, size, self._key)
         if self._is_in_frame and size % 4:
             self._key = self._key[size % 4 :] + self._key[: size % 4]
-        is_end = self._is_final and not self._is_in_frame
-        if is_end and not self._parts and not self._is_compressed:
-            self._is_in_message = False
-            self._message_bytes = 0
+        if is_end and not self._message_bytes and not self._is_compressed:
             return self._decode(part, True) if self._is_text else part
         return self._join(part, is_end)
 
@@ -220,14 +261,30 @@ class Reader:
             part = inflated
         self._message_bytes += len(part)
         if part or is_end:
-            self._parts.append(self._decode(part, is_end) if self._is_text else part)
+            self._keep(self._decode(part, is_end) if self._is_text else part)
         if not is_end:
             return None
+        self._gather()
         parts, self._parts = self._parts, []
-        self._is_in_message = False
-        self._message_bytes = 0
-        if len(parts) == 1:
-            return parts[0]
+        return parts[0] if len(parts) == 1 else self._joined(parts)
+
+    def _keep(self, part: str | bytes) -> None:
+        """Keep a part of the message."""
+        if len(part) >= _SMALL_BYTES:
+            self._gather()
+            self._parts.append(part)
+            return
+        self._small.append(part)
+        if len(self._small) == _MOST_SMALL:
+            self._gather()
+
+    def _gather(self) -> None:
+        """Make one part of the small ones."""
+        if self._small:
+            small, self._small = self._small, []
+            self._parts.append(self._joined(small))
+
+    def _joined(self, parts: list[str | bytes]) -> str | bytes:
         return "".join(parts) if self._is_text else b"".join(parts)  # type: ignore[arg-type]
 
     def _decode(self, part: bytes, is_end: bool) -> str:

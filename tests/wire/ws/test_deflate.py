@@ -7,7 +7,7 @@ import zlib
 import pytest
 
 from fastserve.errors import WebSocketViolation
-from fastserve.wire.ws.deflate import Deflater, Deflating, Inflater, negotiate
+from fastserve.wire.ws.deflate import MOST_STREAMS, Deflater, Deflating, Inflater, negotiate
 
 Params = list[tuple[str, str | None]]
 SERVER_BITS = "server_max_window_bits"
@@ -94,6 +94,30 @@ def test_a_message_may_end_in_a_final_block() -> None:
 def test_a_message_may_consist_of_several_blocks() -> None:
     # RFC 7692 §7.2.3.5
     assert Inflater(Deflating()).inflate(bytes.fromhex("f248050000 00ffffcac9c90700"), True, 100) == b"Hello"
+
+
+HELLO_IN_A_FINAL_BLOCK = bytes.fromhex("f348cdc9c90700")
+
+
+@pytest.mark.parametrize("pieces", [1, MOST_STREAMS - 1])
+def test_a_message_may_have_some_final_blocks_each_in_one_piece_or_in_many(pieces: int) -> None:
+    inflater = Inflater(Deflating())
+    content = HELLO_IN_A_FINAL_BLOCK * (MOST_STREAMS - 1)
+    size = len(content) // pieces
+    for _ in range(3):
+        parts = [inflater.inflate(content[at : at + size], False, 1000) for at in range(0, len(content), size)]
+        parts.append(inflater.inflate(b"\0", True, 1000))
+        assert b"".join(part or b"" for part in parts) == b"Hello" * (MOST_STREAMS - 1)
+
+
+@pytest.mark.parametrize("pieces", [1, MOST_STREAMS])
+def test_a_message_of_more_final_blocks_is_refused(pieces: int) -> None:
+    inflater = Inflater(Deflating())
+    for _ in range(pieces - 1):
+        assert inflater.inflate(b"\x03\x00", False, 1000) == b""
+    with pytest.raises(WebSocketViolation) as caught:
+        inflater.inflate(b"\x03\x00" * (MOST_STREAMS + 2 - pieces), False, 1000)
+    assert caught.value.code == 1007
 
 
 def test_more_than_there_is_room_for_is_not_returned() -> None:

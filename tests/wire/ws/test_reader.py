@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import random
+import sys
+import tracemalloc
 import zlib
 from collections.abc import Iterable
 
@@ -13,7 +16,7 @@ from fastserve.errors import WebSocketViolation
 from fastserve.wire.ws.deflate import Deflating, Inflater
 from fastserve.wire.ws.events import NO_CODE, Close, Ping, Pong, WebSocketEvent
 from fastserve.wire.ws.frames import RSV1, Opcode
-from fastserve.wire.ws.reader import Reader
+from fastserve.wire.ws.reader import Reader, most_compressed_bytes
 from tests.wire.ws.client import close, frame, text
 
 MOST = 1 << 20
@@ -90,6 +93,71 @@ def test_any_split_gives_the_same_events(places: list[int]) -> None:
     ends: Iterable[int] = (*places, len(EVERYTHING))
     begins = (0, *places)
     assert read(Reader(MOST), *(EVERYTHING[a:b] for a, b in zip(begins, ends, strict=True))) == EVENTS
+
+
+@pytest.mark.parametrize(
+    "data",
+    [text("x"), frame(Opcode.PING), frame(Opcode.BINARY, b"x", fin=False), text("x") + frame(Opcode.PING)[:3]],
+    ids=["a message", "a ping", "a fragment", "a message and the beginning of another frame"],
+)
+def test_what_was_read_is_not_kept(data: bytes) -> None:
+    reader = Reader(MOST)
+    before = sys.getrefcount(data)
+    read(reader, data)
+    assert sys.getrefcount(data) == before
+
+
+@pytest.mark.parametrize("opcode", [Opcode.TEXT, Opcode.BINARY], ids=["text", "binary"])
+@pytest.mark.parametrize("is_compressed", [True, False], ids=["compressed", "plain"])
+@pytest.mark.parametrize("run", [0, 100], ids=["all small", "now and then a larger one"])
+def test_a_message_takes_not_much_more_memory_than_its_fragments_have(
+    opcode: Opcode, is_compressed: bool, run: int
+) -> None:
+    small, large = b"\xc3\xa9", b"x" * 300
+    contents = ([*[small] * run, large] if run else [small]) * (60_000 // (2 * run + 300 if run else 2))
+    squeezer = zlib.compressobj(wbits=-15)
+
+    def payload(content: bytes) -> bytes:
+        return squeezer.compress(content) + squeezer.flush(zlib.Z_SYNC_FLUSH) if is_compressed else content
+
+    fragments = [frame(Opcode.CONTINUATION, payload(content), fin=False) for content in contents]
+    data = frame(opcode, rsv=RSV1 if is_compressed else 0, fin=False) + b"".join(fragments)
+    pieces = [data[at : at + 4096] for at in range(0, len(data), 4096)]
+    reader = Reader(MOST, Inflater(Deflating()))
+    tracemalloc.start()
+    try:
+        assert read(reader, *pieces) == []
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < 200_000
+    content = b"".join(contents)
+    assert read(reader, frame(Opcode.CONTINUATION)) == [content.decode() if opcode == Opcode.TEXT else content]
+
+
+def test_messages_that_are_dropped_are_not_looked_at_and_control_frames_are_read_on() -> None:
+    reader = Reader(100, Inflater(Deflating()))
+    assert read(reader, frame(Opcode.TEXT, b"begun", fin=False)) == []
+    reader.drop_messages()
+    data = b"".join(
+        (
+            frame(Opcode.CONTINUATION, b"\xff" * 90, fin=False),
+            frame(Opcode.PING, b"p"),
+            frame(Opcode.CONTINUATION, b"\xff" * 90),
+            frame(Opcode.BINARY, b"no deflate data", rsv=RSV1),
+            close(1000),
+        )
+    )
+    assert read(reader, *(data[at : at + 7] for at in range(0, len(data), 7))) == [Ping(b"p"), Close(1000, "")]
+
+
+def test_the_framing_of_messages_that_are_dropped_is_judged() -> None:
+    reader = Reader(100)
+    reader.drop_messages()
+    assert read(reader, frame(Opcode.TEXT)) == []
+    with pytest.raises(WebSocketViolation) as caught:
+        read(reader, frame(Opcode.CONTINUATION))
+    assert caught.value.code == 1002
 
 
 def test_what_is_not_pulled_stays_unread() -> None:
@@ -197,6 +265,37 @@ def test_the_limit_is_that_of_the_inflated_message() -> None:
     data = frame(Opcode.BINARY, compressed(b"x" * 1000), rsv=RSV1)
     assert read(Reader(1000, Inflater(Deflating())), data) == [b"x" * 1000]
     assert refusal(data, max_bytes=999, inflater=Inflater(Deflating())) == 1009
+
+
+EMPTY_BLOCK = b"\0\0\0\xff\xff"
+
+
+def test_the_compressed_form_of_a_message_has_a_limit_too() -> None:
+    most = most_compressed_bytes(1000)
+    count = most // len(EMPTY_BLOCK)
+    one = frame(Opcode.BINARY, EMPTY_BLOCK * count + b"\0", rsv=RSV1)
+    many = frame(Opcode.BINARY, EMPTY_BLOCK, rsv=RSV1, fin=False)
+    many += frame(Opcode.CONTINUATION, EMPTY_BLOCK, fin=False) * (count - 1)
+    reader = Reader(1000, Inflater(Deflating()))
+    assert read(reader, one, many + frame(Opcode.CONTINUATION, b"\0"), one) == [b""] * 3
+    for data in (many + frame(Opcode.CONTINUATION, EMPTY_BLOCK), frame(Opcode.BINARY, bytes(most + 1), rsv=RSV1)[:8]):
+        assert refusal(data, max_bytes=1000, inflater=Inflater(Deflating())) == 1009
+
+
+@pytest.mark.parametrize("flush", [zlib.Z_SYNC_FLUSH, zlib.Z_FULL_FLUSH])
+def test_the_limit_of_the_compressed_form_has_room_for_a_compressor_that_gains_nothing(flush: int) -> None:
+    content = random.Random(1).randbytes(10_000)
+    for level in range(10):
+        squeezer = zlib.compressobj(level, wbits=-9, memLevel=1, strategy=zlib.Z_FIXED)
+        parts = [squeezer.compress(content[at : at + 4]) + squeezer.flush(flush) for at in range(0, len(content), 4)]
+        data = frame(Opcode.BINARY, b"".join(parts)[:-4], rsv=RSV1)
+        assert read(Reader(len(content), Inflater(Deflating())), data) == [content]
+
+
+def test_the_limits_may_be_as_large_as_a_length_can_be() -> None:
+    assert read(Reader((1 << 63) - 1, Inflater(Deflating())), frame(Opcode.BINARY, compressed(b"x"), rsv=RSV1)) == [
+        b"x"
+    ]
 
 
 @pytest.mark.parametrize(
