@@ -440,8 +440,8 @@ def test_sigusr1_reopens_the_logs(current: Begin, folder: Path) -> None:
     wait_until(lambda: '"GET / HTTP/1.1" 200' in (folder / "access.log").read_text())
     (folder / "access.log").rename(folder / "old.log")
     server.send_signal(signal.SIGUSR1)
-    wait_until(lambda: get(server, "/pid").is_success and (folder / "access.log").exists())
-    wait_until(lambda: "GET /pid" in (folder / "access.log").read_text())
+    wait_until((folder / "access.log").exists)
+    wait_until(lambda: get(server, "/pid").is_success and "GET /pid" in (folder / "access.log").read_text())
 
 
 def test_a_unix_socket_is_trusted_to_forward(current: Begin, folder: Path) -> None:
