@@ -134,7 +134,8 @@ class AppSettings(Group):
     root_path: str = option(
         "",
         "--root-path",
-        "The path that a proxy in front has cut off; it is put back in front of each path.",
+        "The path that a proxy in front has cut off; it is put back in front of each path. Slashes at its"
+        " begin and its end may be left out.",
         metavar="PATH",
     )
     env_file: str | None = option(

@@ -136,15 +136,23 @@ def test_fields_can_be_added_and_left_out(start: Start) -> None:
     assert "date" not in answer.headers
 
 
-def test_the_root_path_is_put_in_front_of_the_path(start: Start, folder: Path) -> None:
+@pytest.mark.parametrize("root_path", ["/api/", "api"])
+def test_the_root_path_is_put_in_front_of_the_path(start: Start, folder: Path, root_path: str) -> None:
     (folder / "shows.py").write_text(
         "async def app(scope, receive, send):\n"
         "    await send({'type': 'http.response.start', 'status': 200})\n"
         "    seen = f\"{scope['root_path']} {scope['path']} {scope['raw_path'].decode()}\"\n"
         "    await send({'type': 'http.response.body', 'body': seen.encode()})\n"
     )
-    server = start("shows:app", "--port", "0", "--root-path", "/api/").wait_log("Fastserve running")
+    server = start("shows:app", "--port", "0", "--root-path", root_path).wait_log("Fastserve running")
     assert get(server, "/a%20b").text == "/api /api/a b /api/a%20b"
+
+
+def test_the_schema_of_fastapi_names_the_root_path(start: Start, folder: Path) -> None:
+    (folder / "described.py").write_text("from fastapi import FastAPI\n\napp = FastAPI()\n")
+    server = start("described:app", "--port", "0", "--root-path", "api").wait_ready()
+    assert get(server, "/openapi.json").json()["servers"] == [{"url": "/api"}]
+    assert "'/api/openapi.json'" in get(server, "/docs").text
 
 
 def test_an_application_can_be_in_another_folder(start: Start, folder: Path) -> None:
