@@ -793,7 +793,8 @@ class LogSettings(Group):
     log_level: str | None = option(
         None,
         "--log-level",
-        "The least level that is logged. The default is info, or what the file of --log-config says.",
+        "The least level that is logged; 'debug' tells of each connection, and 'trace' of each ASGI message too. The"
+        " default is info, or what the file of --log-config says.",
         choices=("critical", "error", "warning", "info", "debug", "trace"),
         ignores_case=True,
     )

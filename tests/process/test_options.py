@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import httpx
 import pytest
 import yaml
+
+from tests.certificates import client_context, flags, write_pair
 
 from .running import SERVED, WORKERS, RawClient, RunningServer, Start, new_client, starting_servers, wait_until
 
@@ -204,6 +207,45 @@ def test_a_level_leaves_out_what_is_below_it(start: Start) -> None:
     assert server.output == ""
     assert server.log.startswith("ERROR:    Exception in ASGI application\n")
     assert "INFO" not in server.log
+
+
+FRAMED = """
+from fastapi import FastAPI
+
+app = FastAPI()
+
+
+@app.get("/")
+async def show():
+    return {"a": 1}
+"""
+
+
+@WORKERS
+def test_trace_logs_what_the_application_is_told_and_says(start: Start, folder: Path, workers: str) -> None:
+    (folder / "framed.py").write_text(FRAMED)
+    server = start("framed:app", "--port", "0", "--log-level", "trace", "--workers", workers).wait_ready()
+    assert get(server, "/").json() == {"a": 1}
+    assert server.stop() == 0
+    assert re.search(r"TRACE: {4}ASGI \[1\] Started scope=\{'type': 'lifespan'", server.log)
+    assert server.log.count("Receive {'type': 'lifespan.startup'}") == int(workers)
+    number = re.search(r"TRACE: {4}127\.0\.0\.1:[0-9]+ - ASGI \[([0-9]+)\] Started scope=\{'type': 'http'", server.log)
+    assert number is not None
+    for text in ("Send {'type': 'http.response.body', 'body': '<7 bytes>'}", "Completed"):
+        assert f" - ASGI [{number[1]}] {text}\n" in server.log
+
+
+@pytest.mark.parametrize("level", ["debug", "info"])
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_debug_logs_connections(start: Start, folder: Path, level: str, scheme: str) -> None:
+    tls = flags(write_pair(folder)) if scheme == "https" else ()
+    server = start(SERVED, "--port", "0", "--log-level", level, *tls).wait_ready()
+    with httpx.Client(verify=client_context(), trust_env=False) as client:
+        assert client.get(f"{scheme}://localhost:{server.address[1]}/").text == "hello"
+    assert server.stop() == 0
+    found = re.findall(r"^DEBUG: {4}127\.0\.0\.1:[0-9]+ - HTTP connection (made|lost)$", server.log, re.MULTILINE)
+    assert found == (["made", "lost"] if level == "debug" else [])
+    assert "TRACE" not in server.log
 
 
 def wait_connectable(path: Path) -> str:
