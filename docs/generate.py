@@ -33,7 +33,8 @@ or `false` in the environment and in files. Options that may be given several ti
 environment, each value is on a line of its own. A size in bytes may have a unit, as in `512K`, `64M`, `1.5G` or `2GiB`;
 units are powers of 1024.
 
-An unknown option, a bad value, or options that exclude each other are one line on standard error and exit status 2.
+An unknown option, a bad value, or options that exclude each other are one line on standard error, with the
+variable or the file that a value is from, and exit status 2.
 """
 
 _FORMATS = """

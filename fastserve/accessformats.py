@@ -101,13 +101,13 @@ def parse_access_format(text: str) -> list[Part]:
         at = match.end()
     parts.append(_literal(text[at:]))
     if not any(isinstance(part, Directive) for part in parts):
-        raise SettingsError(f"{_FLAG}: {text!r} is neither json, {', '.join(NAMED)}, nor a format with a directive")
+        raise SettingsError(f"{text!r} is neither json, {', '.join(NAMED)}, nor a format with a directive", _FLAG)
     return [part for part in parts if part]
 
 
 def _literal(text: str) -> str:
     if "%" in text:
-        raise SettingsError(f"{_FLAG}: no known directive at {text[text.index('%') :]!r}; a percent sign is %%")
+        raise SettingsError(f"no known directive at {text[text.index('%') :]!r}; a percent sign is %%", _FLAG)
     return text
 
 
@@ -126,7 +126,7 @@ def _read_atom(atom: str, conversion: str, written: str) -> Directive:
     found = Directive(field["of"] or "i", field["field"] or field["granian"]) if field else ATOMS.get(atom)
     if found is None:
         reason = ": there are no variables of WSGI" if atom.endswith("}e") else ""
-        raise SettingsError(f"{_FLAG}: unknown atom {written!r}{reason}")
+        raise SettingsError(f"unknown atom {written!r}{reason}", _FLAG)
     if conversion[-1] != "s" and found.name not in _NUMBERS:
-        raise SettingsError(f"{_FLAG}: {written!r} is for a number, which this is not")
+        raise SettingsError(f"{written!r} is for a number, which this is not", _FLAG)
     return found._replace(conversion=conversion)

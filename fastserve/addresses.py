@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -50,7 +51,7 @@ def parse_bind(text: str) -> BindAddress:
         name = without_brackets(host)
         if not {"[", "]"} & set(name) and (name != host or ":" not in host):
             return TcpAddress(name, int(port))
-    raise SettingsError(f"--bind: {text!r} is not HOST:PORT, [IPV6]:PORT, unix:PATH or fd://N")
+    raise SettingsError(f"{text!r} is not HOST:PORT, [IPV6]:PORT, unix:PATH or fd://N", "--bind")
 
 
 def without_brackets(host: str) -> str:
@@ -102,10 +103,13 @@ class AllowList:
 
 
 def _network(name: str, flag: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
-    try:
+    with contextlib.suppress(ValueError):
         return ipaddress.ip_network(name)
-    except ValueError as error:
-        raise SettingsError(f"{flag}: {name!r} is not an address, a network, 'unix' or '*': {error}") from None
+    try:
+        network = ipaddress.ip_network(name, strict=False)
+    except ValueError:
+        raise SettingsError(f"{name!r} is not an address, a network, 'unix' or '*'", flag) from None
+    raise SettingsError(f"{name!r} has host bits set; the network is {network}", flag)
 
 
 def authority(host: str, port: int) -> str:

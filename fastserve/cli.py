@@ -24,7 +24,14 @@ from click.core import ParameterSource
 
 from fastserve.accel import explain
 from fastserve.accel.versions import why_not
-from fastserve.environment import fall_back, find_variable, load_env_file, refuse_variables, remarks
+from fastserve.environment import (
+    fall_back,
+    find_variable,
+    load_env_file,
+    naming_places,
+    refuse_variables,
+    remarks,
+)
 from fastserve.errors import SettingsError, StartupError
 from fastserve.logs import configure_logging
 from fastserve.peers import ADVICE, ALIASES, FULFILLED, STANDS_FOR, STANDS_FOR_BECAUSE, UVICORN_LISTS, aliases
@@ -100,10 +107,17 @@ def _serve(argv: Sequence[str]) -> int:
     given = _run(_command(), argv, "fastserve")
     if not isinstance(given, _Given):
         return int(given or 0)  # --help and --version
+    with naming_places(given.places):
+        return _serve_given(given)
+
+
+def _serve_given(given: _Given) -> int:
     refuse_variables(os.environ)
     if "env_file" in given.values:
         load_env_file(given.values["env_file"], os.environ)
-    given.notes += fall_back(given.values, os.environ)
+    for each in fall_back(given.values, os.environ):
+        given.notes.append(each.note)
+        given.places[each.flag] = each.variable
     settings = Settings.from_options(given.values)
     _refuse_missing("--app-dir", [settings.app.app_dir or ""])
     if settings.reload.reload:
@@ -137,7 +151,7 @@ def _refuse_missing(flag: str, directories: Iterable[str]) -> None:
     # Here as in uvicorn's command; in programs it is a warning, since they may name what is only there sometimes.
     for directory in directories:
         if not Path(directory).is_dir():
-            raise SettingsError(f"{flag}: {directory}: there is no such directory")
+            raise SettingsError(f"{directory}: there is no such directory", flag)
 
 
 def _complain(message: str, status: int) -> int:
@@ -155,13 +169,18 @@ def _explain(error: click.ClickException) -> str:
     return " ".join(error.format_message().split())
 
 
-def _place(param: _Option, ctx: click.Context) -> str:
+def _place(param: click.Parameter, ctx: click.Context) -> str:
     """Return where the value of an option comes from."""
     name = param.name or ""
     source = ctx.get_parameter_source(name)
     if source is ParameterSource.ENVIRONMENT:
         return find_variable(name, os.environ) or param.opts[0]
     return f"{ctx.meta[_FILE]}: {param.opts[0]}" if source is ParameterSource.DEFAULT_MAP else param.opts[0]
+
+
+def _places(ctx: click.Context) -> dict[str, str]:
+    """Return where the values of options come from, by flag."""
+    return {param.opts[0]: _place(param, ctx) for param in ctx.command.params if isinstance(param, _Option)}
 
 
 def _open_missing_streams() -> None:
@@ -322,10 +341,11 @@ def _routes_command() -> click.Command:
 
 
 def _show_routes(app: str | None, env_file: str | None, **options: Any) -> None:
-    settings = AppSettings(app=_application(app, f"fastserve {_ROUTES}"), **options)
-    _refuse_missing("--app-dir", [settings.app_dir or ""])
-    if env_file is not None:
-        load_env_file(env_file, os.environ)
+    with naming_places(_places(click.get_current_context())):
+        settings = AppSettings(app=_application(app, f"fastserve {_ROUTES}"), **options)
+        _refuse_missing("--app-dir", [settings.app_dir or ""])
+        if env_file is not None:
+            load_env_file(env_file, os.environ)
     found = load_app(settings)
     reports = explain(found)
     if not reports:
@@ -365,10 +385,14 @@ def _metavar(declared: Declaration) -> str:
 
 @dataclass(slots=True)
 class _Given:
-    """What the command was given. names: of all options. notes: what is to be said of where they came from."""
+    """What the command was given.
+
+    names: of all options. places: where their values come from, by flag. notes: what is to be said of that.
+    """
 
     values: dict[str, Any]
     names: list[str]
+    places: dict[str, str]
     notes: list[str] = field(default_factory=list)
 
 
@@ -383,7 +407,7 @@ def _given_options(app: str | None, **values: Any) -> _Given:
             variable = find_variable(name, os.environ) or ""
             if variable.startswith("UVICORN_"):
                 notes.append(f"{variable} is used as FASTSERVE_{name.upper()}")
-    return _Given({**given, "app": named}, list(values), notes)
+    return _Given({**given, "app": named}, list(values), _places(ctx), notes)
 
 
 def _name(flag: str) -> str:
@@ -408,16 +432,17 @@ def _application(app: str | None, command: str) -> str:
 def _read_file(ctx: click.Context, param: click.Parameter, path: str | None) -> None:
     """Take the values of the configuration file as defaults."""
     file = Path(path or "pyproject.toml")
-    if file.suffix == ".py":
-        raise click.UsageError(f"--config: {file}: {ADVICE['-c']}")
     if path is None and not file.exists():
         return
+    where = str(file) if path is None else f"{_place(param, ctx)}: {file}"
+    if file.suffix == ".py":
+        raise click.UsageError(f"{where}: {ADVICE['-c']}")
     try:
         content = tomllib.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
-        raise click.UsageError(f"--config: {file}: {error.strerror}") from None
+        raise click.UsageError(f"{where}: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise click.UsageError(f"--config: {file}: {error}") from None
+        raise click.UsageError(f"{where}: {error}") from None
     known = declarations()
     values = {}
     for key, value in _table(file, content).items():

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from fastserve.asgi.types import ASGIApp
-from fastserve.environment import fall_back, load_env_file
+from fastserve.environment import fall_back, load_env_file, naming_places
 from fastserve.errors import AppLoadError, BindError, CertificateError, SettingsError
 from fastserve.logs import LOGGING_CONFIG, TRACE, LogConfig, configure_logging_by
 from fastserve.net.certificates import open_certificates
@@ -102,8 +102,8 @@ class Config:
         env_file = vars(self)["env_file"]
         if env_file is not None:
             load_env_file(env_file, os.environ)
-        self._fall_back()
-        self.settings  # noqa: B018  # So that what is wrong is said here.
+        with naming_places(self._fall_back()):
+            self.settings  # noqa: B018  # So that what is wrong is said here.
 
     def __getattr__(self, name: str) -> Any:
         # Only what has another name is not found without this.
@@ -151,12 +151,15 @@ class Config:
                 if attribute != "log_config" and getattr(self, attribute) is None and attribute != "app_dir":
                     setattr(self, attribute, list(default) if isinstance(default, tuple) else default)
 
-    def _fall_back(self) -> None:
-        for note in fall_back(self._given, os.environ):
-            _log.info("%s.", note)
+    def _fall_back(self) -> dict[str, str]:
+        """Take the values that variables have where there are no others, and return these variables, by flag."""
+        found = list(fall_back(self._given, os.environ))
+        for each in found:
+            _log.info("%s.", each.note)
         for name, value in self._given.items():
             if value is not None:
                 setattr(self, name, value)
+        return {each.flag: each.variable for each in found}
 
     # What it comes to.
 

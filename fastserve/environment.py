@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import logging
 import os
 import re
 from collections.abc import Collection, Iterator, Mapping, MutableMapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from fastserve.errors import SettingsError
 from fastserve.peers import ADVICE, FALLBACKS, variables
@@ -64,8 +65,33 @@ def refuse_variables(environ: Mapping[str, str]) -> None:
             raise SettingsError(f"{variable}: {advice}")
 
 
-def fall_back(values: dict[str, Any], environ: Mapping[str, str]) -> Iterator[str]:
-    """Complete options with those that the environment has under common names; yield what is to be said of it.
+@contextlib.contextmanager
+def naming_places(places: Mapping[str, str]) -> Iterator[None]:
+    """Have errors say where the values of options come from.
+
+    places: by flag, for those that are not from the command line.
+    """
+    try:
+        yield
+    except SettingsError as error:
+        raise error.with_places(places) from None
+
+
+class Fallback(NamedTuple):
+    """A variable that decides about an option, because nothing else does."""
+
+    flag: str
+    variable: str
+    text: str
+
+    @property
+    def note(self) -> str:
+        """What is to be said of it."""
+        return f"{self.variable} decides: {self.flag} {self.text}"
+
+
+def fall_back(values: dict[str, Any], environ: Mapping[str, str]) -> Iterator[Fallback]:
+    """Complete options with those that the environment has under common names; yield which.
 
     Raises:
         SettingsError: one has a bad value.
@@ -74,7 +100,7 @@ def fall_back(values: dict[str, Any], environ: Mapping[str, str]) -> Iterator[st
         text = environ.get(variable)
         if text and values.get(name) is None:
             values[name] = _number(variable, text) if name == "workers" else text
-            yield f"{variable} decides: --{name.replace('_', '-')} {text}"
+            yield Fallback(f"--{name.replace('_', '-')}", variable, text)
 
 
 def _number(variable: str, text: str) -> int:
@@ -93,14 +119,16 @@ def load_env_file(path: str | os.PathLike[str], environ: MutableMapping[str, str
     try:
         import dotenv
     except ImportError:
-        raise SettingsError("--env-file needs python-dotenv; install it with: pip install python-dotenv") from None
+        raise SettingsError(
+            "it needs python-dotenv; install it with: pip install python-dotenv", "--env-file"
+        ) from None
     file = Path(path)
     if not file.is_file():
-        raise SettingsError(f"--env-file: {file}: there is no such file")
+        raise SettingsError(f"{file}: there is no such file", "--env-file")
     try:
         values = dotenv.dotenv_values(file)
     except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"--env-file: {file}: {error}") from None
+        raise SettingsError(f"{file}: {error}", "--env-file") from None
     for name, value in values.items():
         if value is not None:
             environ.setdefault(name, value)

@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 
 class FastserveError(Exception):
     """The root of everything fastserve raises on purpose."""
 
 
 class SettingsError(FastserveError):
-    """An option has a bad value, or two options contradict each other. The command line exits with 2."""
+    """An option has a bad value, or two options contradict each other. The command line exits with 2.
+
+    reason: what is wrong, after the names of the options that it is about, if there are any. flags: these options.
+    """
 
     exit_code = 2
+
+    def __init__(self, reason: str, *flags: str) -> None:
+        super().__init__(f"{' and '.join(flags)}{': ' if len(flags) == 1 else ' ' if flags else ''}{reason}")
+        self.reason = reason
+        self.flags = flags
+
+    def with_places(self, places: Mapping[str, str]) -> SettingsError:
+        """Return the error with the places that the values of options come from, by flag, in place of the flags."""
+        return SettingsError(self.reason, *(places.get(flag, flag) for flag in self.flags))
 
 
 class StartupError(FastserveError):

@@ -190,7 +190,7 @@ def _configure_from_dict(where: str, config: dict[str, Any], use_colors: bool | 
     try:
         logging.config.dictConfig(config)
     except Exception as error:  # Whatever the classes that it names may raise.
-        raise SettingsError(f"--log-config: {where}: {_explain(error)}") from None
+        raise SettingsError(f"{where}: {_explain(error)}", "--log-config") from None
 
 
 def _explain(error: BaseException) -> str:
@@ -371,11 +371,11 @@ def _configure_from_file(config: str | os.PathLike[str] | configparser.RawConfig
             _parser_from_uvicorn(parser)
             logging.config.fileConfig(parser, disable_existing_loggers=False)
     except OSError as error:
-        raise SettingsError(f"--log-config: {path}: {error.strerror or error}") from None
+        raise SettingsError(f"{path}: {error.strerror or error}", "--log-config") from None
     except SettingsError:
         raise
     except Exception as error:  # Whatever the classes that the file names may raise.
-        raise SettingsError(f"--log-config: {path}: {_explain(error)}") from None
+        raise SettingsError(f"{path}: {_explain(error)}", "--log-config") from None
 
 
 def _read_parser(
@@ -393,7 +393,7 @@ def _read_yaml(path: str) -> Any:
     try:
         import yaml
     except ImportError:
-        raise SettingsError("--log-config: a YAML file needs PyYAML; install it with: pip install pyyaml") from None
+        raise SettingsError("a YAML file needs PyYAML; install it with: pip install pyyaml", "--log-config") from None
     return yaml.safe_load(Path(path).read_text())
 
 

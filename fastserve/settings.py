@@ -84,13 +84,13 @@ def _check(value: Any, declared: Option) -> None:
     if value is None:
         return
     if isinstance(value, float) and math.isnan(value):
-        raise SettingsError(f"{declared.flag}: {value} is not a number")
+        raise SettingsError(f"{value} is not a number", declared.flag)
     if declared.minimum is not None and isinstance(value, int | float) and value < declared.minimum:
-        raise SettingsError(f"{declared.flag}: {value} is less than {declared.minimum}")
+        raise SettingsError(f"{value} is less than {declared.minimum}", declared.flag)
     if isinstance(value, int | float) and _LARGEST < value < math.inf:
-        raise SettingsError(f"{declared.flag}: {value} is too large")
+        raise SettingsError(f"{value} is too large", declared.flag)
     if declared.choices and value not in declared.choices:
-        raise SettingsError(f"{declared.flag}: {value!r} is not one of {', '.join(declared.choices)}")
+        raise SettingsError(f"{value!r} is not one of {', '.join(declared.choices)}", declared.flag)
 
 
 _SIZE = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,15})?) ?([KMG])(?:i?B)?", re.ASCII | re.IGNORECASE)
@@ -134,7 +134,8 @@ class AppSettings(Group):
     root_path: str = option(
         "",
         "--root-path",
-        "The path that a proxy in front has cut off; it is put back in front of each path.",
+        "The path that a proxy in front has cut off; it is put back in front of each path. Slashes at its"
+        " begin and its end may be left out.",
         metavar="PATH",
     )
     env_file: str | None = option(
@@ -189,18 +190,18 @@ class BindSettings(Group):
     def __post_init__(self) -> None:
         Group.__post_init__(self)
         if self.port > 65535:
-            raise SettingsError(f"--port: {self.port} is more than 65535")
+            raise SettingsError(f"{self.port} is more than 65535", "--port")
         if {"[", "]"} & set(without_brackets(self.host)):
-            raise SettingsError(f"--host: {self.host!r} is not a name or an address")
-        default = BindSettings.__dataclass_fields__
+            raise SettingsError(f"{self.host!r} is not a name or an address", "--host")
         for text in self.bind:
             parse_bind(text)
-        if self.bind and (self.host != default["host"].default or self.port != default["port"].default):
-            raise SettingsError("--bind and --host or --port exclude each other")
+        other = _given(self, "host", "port")
+        if self.bind and other:
+            raise SettingsError("exclude each other", "--bind", *other)
         named = [flag for flag, value in (("--bind", self.bind), ("--uds", self.uds)) if value]
         named += ["--fd"] if self.fd is not None else []
         if len(named) > 1:
-            raise SettingsError(f"{' and '.join(named)} exclude each other")
+            raise SettingsError("exclude each other", *named)
 
     @property
     def is_named(self) -> bool:
@@ -272,9 +273,11 @@ class ProcessSettings(Group):
     def __post_init__(self) -> None:
         Group.__post_init__(self)
         if self.affinity not in ("auto", "off") and not parse_cpus(self.affinity):
-            raise SettingsError(f"--affinity: {self.affinity!r} is not auto, off or a list such as 0,2,4-7")
+            raise SettingsError(f"{self.affinity!r} is not auto, off or a list such as 0,2,4-7", "--affinity")
         if self.loop not in ("auto", "uvloop", "zuvloop", "asyncio", "none") and ":" not in self.loop:
-            raise SettingsError(f"--loop: {self.loop!r} is not auto, uvloop, zuvloop, asyncio, none or MODULE:FACTORY")
+            raise SettingsError(
+                f"{self.loop!r} is not auto, uvloop, zuvloop, asyncio, none or MODULE:FACTORY", "--loop"
+            )
 
 
 def parse_cpus(text: str) -> list[int]:
@@ -352,9 +355,9 @@ class HttpSettings(Group):
 def _split_header(line: str) -> tuple[bytes, bytes]:
     match = re.fullmatch(r"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*([\t\x20-\x7e\x80-\xff]*)", line)
     if match is None:
-        raise SettingsError(f"--header: {line!r} is not NAME:VALUE")
+        raise SettingsError(f"{line!r} is not NAME:VALUE", "--header")
     if match[1].lower() in ("content-length", "transfer-encoding", "connection"):
-        raise SettingsError(f"--header: {match[1]} is the server's to set")
+        raise SettingsError(f"{match[1]} is the server's to set", "--header")
     return match[1].encode("ascii"), match[2].rstrip(" \t").encode("latin-1")
 
 
@@ -408,11 +411,10 @@ class ProxySettings(Group):
         AllowList(self.protocol_trusted, "--proxy-allow-ips")
         for name in self.field_names:
             if name not in FORWARDED_FIELDS:
-                raise SettingsError(f"--forwarded-fields: {name!r} is not one of {', '.join(FORWARDED_FIELDS)}")
+                raise SettingsError(f"{name!r} is not one of {', '.join(FORWARDED_FIELDS)}", "--forwarded-fields")
         if "forwarded" in self.field_names and self.field_names - {"forwarded", "prefix"}:
-            raise SettingsError(
-                "--forwarded-fields: forwarded excludes all others but prefix: a proxy sets one of them"
-            )
+            reason = "forwarded excludes all others but prefix: a proxy sets one of them"
+            raise SettingsError(reason, "--forwarded-fields")
 
     @property
     def field_names(self) -> frozenset[str]:
@@ -499,11 +501,11 @@ class TlsSettings(Group):
     def __post_init__(self) -> None:
         Group.__post_init__(self)
         if self.version not in (2, 5, 17):
-            raise SettingsError(f"--ssl-version: {self.version} is not one of 17, 2, 5")
+            raise SettingsError(f"{self.version} is not one of 17, 2, 5", "--ssl-version")
         if self.version == 5 and self.min_version == "1.3":
-            raise SettingsError("--ssl-version 5 is TLS 1.2, and --ssl-min-version 1.3 excludes it")
+            raise SettingsError("exclude each other: 5 is TLS 1.2 alone", "--ssl-version", "--ssl-min-version")
         if self.cert_reqs > 2:
-            raise SettingsError(f"--ssl-cert-reqs: {self.cert_reqs} is not one of 0, 1, 2")
+            raise SettingsError(f"{self.cert_reqs} is not one of 0, 1, 2", "--ssl-cert-reqs")
 
     def check_complete(self) -> None:
         """Check that there is what the options need besides themselves.
@@ -514,9 +516,9 @@ class TlsSettings(Group):
         if self.certfile is None:
             for each in fields(self):
                 if getattr(self, each.name) != each.default:
-                    raise SettingsError(f"{each.metadata['option'].flag} needs --ssl-certfile")
+                    raise SettingsError("it needs --ssl-certfile", each.metadata["option"].flag)
         if self.cert_reqs and self.ca_certs is None:
-            raise SettingsError(f"--ssl-cert-reqs {self.cert_reqs} needs --ssl-ca-certs")
+            raise SettingsError(f"{self.cert_reqs} needs --ssl-ca-certs", "--ssl-cert-reqs")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -650,7 +652,7 @@ class Timeouts(Group):
     def __post_init__(self) -> None:
         Group.__post_init__(self)
         if 0 < self.silent_s < 2:
-            raise SettingsError(f"--timeout-worker: {self.silent_s:g} is less than 2, and not 0")
+            raise SettingsError(f"{self.silent_s:g} is less than 2, and not 0", "--timeout-worker")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -779,9 +781,9 @@ class StatusSettings(Group):
         Group.__post_init__(self)
         for flag, path in (("--ready-path", self.ready_path), ("--status-path", self.status_path)):
             if path is not None and not path.startswith("/"):
-                raise SettingsError(f"{flag}: {path!r} does not begin with a slash")
+                raise SettingsError(f"{path!r} does not begin with a slash", flag)
         if self.is_wanted and self.ready_path == self.status_path:
-            raise SettingsError(f"--ready-path and --status-path: both are {self.ready_path!r}")
+            raise SettingsError(f"are both {self.ready_path!r}", "--ready-path", "--status-path")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -791,7 +793,8 @@ class LogSettings(Group):
     log_level: str | None = option(
         None,
         "--log-level",
-        "The least level that is logged. The default is info, or what the file of --log-config says.",
+        "The least level that is logged; 'debug' tells of each connection, and 'trace' of each ASGI message too. The"
+        " default is info, or what the file of --log-config says.",
         choices=("critical", "error", "warning", "info", "debug", "trace"),
         ignores_case=True,
     )
@@ -829,7 +832,7 @@ class LogSettings(Group):
     def __post_init__(self) -> None:
         Group.__post_init__(self)
         if self.access_log_sample > 1:
-            raise SettingsError(f"--access-log-sample: {self.access_log_sample:g} is more than 1")
+            raise SettingsError(f"{self.access_log_sample:g} is more than 1", "--access-log-sample")
         if self.access_log_format not in (None, "json"):
             parse_access_format(self.access_log_format)
 
@@ -855,7 +858,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         if self.reload.reload and self.processes.preload:
-            raise SettingsError("--reload and --preload exclude each other")
+            raise SettingsError("exclude each other", "--reload", "--preload")
 
     @property
     def supervised(self) -> list[str]:

@@ -76,7 +76,7 @@ def value_of(declared: Declaration, given: Any) -> Any:
         is_one = isinstance(given, str | os.PathLike) or not isinstance(given, Iterable)
         return tuple(convert(declared, each) for each in ((given,) if is_one else given))
     except ValueError as error:
-        raise SettingsError(f"{declared.option.flag}: {error}") from None
+        raise SettingsError(f"{error}", declared.option.flag) from None
 
 
 def _conversion(declared: Declaration) -> Callable[[Any], Any]:

@@ -305,7 +305,7 @@ def test_a_variable_that_only_looks_like_an_option_does_not_hinder(
         (["a:app", "--limit-request-body", "-1"], "--limit-request-body: -1 is less than 0"),
         (["a:app", "--affinity", "x"], "--affinity: 'x' is not auto, off or a list such as 0,2,4-7"),
         (["a:app", "--ready-path", "x"], "--ready-path: 'x' does not begin with a slash"),
-        (["a:app", "--ready-path", "/x", "--status-path", "/x"], "--ready-path and --status-path: both are '/x'"),
+        (["a:app", "--ready-path", "/x", "--status-path", "/x"], "--ready-path and --status-path are both '/x'"),
         (
             ["a:app", "--http", "x"],
             "--http: 'x' is not one of auto, httptools, h11; fastserve reads requests itself, and no protocol class can"
@@ -323,7 +323,7 @@ def test_a_variable_that_only_looks_like_an_option_does_not_hinder(
         (["a:app", "--reload", "--reload-dir", "x"], "--reload-dir: x: there is no such directory"),
         (["a:app", "--bind", "x"], "--bind: 'x' is not HOST:PORT, [IPV6]:PORT, unix:PATH or fd://N"),
         (["a:app", "--host", "[::1"], "--host: '[::1' is not a name or an address"),
-        (["a:app", "--bind", "unix:/a", "--port", "1"], "--bind and --host or --port exclude each other"),
+        (["a:app", "--bind", "unix:/a", "--port", "1"], "--bind and --port exclude each other"),
         (["a:app", "--header", "x"], "--header: 'x' is not NAME:VALUE"),
         (["a:app", "--factory", "--no-factory"], "No such option '--no-factory'. Did you mean '--factory'?"),
         (["a:app", "--config", "absent.toml"], "--config: absent.toml: No such file or directory"),
@@ -348,8 +348,16 @@ def test_bad_options_are_one_line(argv: list[str], message: str, capsys: pytest.
             "FASTSERVE_ACCESS_LOG: 'x' is not one of true, t, yes, y, on, 1, false, f, no, n, off, 0",
         ),
         ("FASTSERVE_LIMIT_MEMORY", "1T", "FASTSERVE_LIMIT_MEMORY: '1T' is not a size "),
-        ("FASTSERVE_BACKLOG", "0", "--backlog: 0 is less than 1"),
-        ("FASTSERVE_CONFIG", "absent.toml", "--config: absent.toml: No such file or directory"),
+        ("FASTSERVE_BACKLOG", "0", "FASTSERVE_BACKLOG: 0 is less than 1"),
+        ("FASTSERVE_CONFIG", "absent.toml", "FASTSERVE_CONFIG: absent.toml: No such file or directory"),
+        ("FASTSERVE_CONFIG", "conf.py", "FASTSERVE_CONFIG: conf.py: gunicorn's configuration is Python"),
+        ("FASTSERVE_BIND", "x", "FASTSERVE_BIND: 'x' is not HOST:PORT"),
+        ("FASTSERVE_AFFINITY", "x", "FASTSERVE_AFFINITY: 'x' is not auto"),
+        ("FASTSERVE_STATUS_PATH", "x", "FASTSERVE_STATUS_PATH: 'x' does not begin with a slash"),
+        ("FASTSERVE_ACCESS_LOG_FORMAT", "x", "FASTSERVE_ACCESS_LOG_FORMAT: 'x' is neither json"),
+        ("FASTSERVE_APP_DIR", "absent", "FASTSERVE_APP_DIR: absent: there is no such directory"),
+        ("FASTSERVE_ENV_FILE", "absent", "FASTSERVE_ENV_FILE: absent: there is no such file"),
+        ("FASTSERVE_LOG_CONFIG", "absent.json", "FASTSERVE_LOG_CONFIG: absent.json: No such file or directory"),
     ],
 )
 def test_a_bad_variable_is_named(
@@ -357,6 +365,33 @@ def test_a_bad_variable_is_named(
 ) -> None:
     monkeypatch.setenv(name, value)
     assert complaint(capsys, "main:app").startswith(message)
+
+
+def test_options_that_exclude_each_other_are_named_by_where_they_are_from(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FASTSERVE_BIND", "unix:/a")
+    assert complaint(capsys, "main:app", "--port", "1") == "FASTSERVE_BIND and --port exclude each other"
+
+
+def test_a_bad_variable_is_named_where_an_option_is_checked_late(
+    serving: Serving, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FASTSERVE_LOOP", "a:b")
+    serving.end = fail(SettingsError("there is no module a", "--loop"))
+    assert complaint(capsys, "main:app") == "FASTSERVE_LOOP: there is no module a"
+
+
+def test_routes_name_a_bad_variable_too(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FASTSERVE_APP_DIR", "absent")
+    assert complaint(capsys, "routes", "a:app") == "FASTSERVE_APP_DIR: absent: there is no such directory"
+
+
+def test_a_project_file_that_cannot_be_read_is_not_taken_for_an_option(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "pyproject.toml").mkdir()
+    assert complaint(capsys, "main:app") == "pyproject.toml: Is a directory"
 
 
 @pytest.mark.parametrize(
@@ -391,9 +426,11 @@ def test_a_bad_variable_is_named(
         ('limit-memory = "x"', "pyproject.toml: --limit-memory: 'x' is not a size such as "),
         ("limit-memory = 1.5", "pyproject.toml: --limit-memory: 1.5 is not a size such as "),
         ("limit-memory = true", "pyproject.toml: --limit-memory: True is not a size such as "),
-        ("header = 1", "--header: '1' is not NAME:VALUE"),
-        ("bind = ['x']", "--bind: 'x' is not "),
-        ("backlog = 0", "--backlog: 0 is less than 1"),
+        ("header = 1", "pyproject.toml: --header: '1' is not NAME:VALUE"),
+        ("bind = ['x']", "pyproject.toml: --bind: 'x' is not "),
+        ("backlog = 0", "pyproject.toml: --backlog: 0 is less than 1"),
+        ('forwarded-allow-ips = "x"', "pyproject.toml: --forwarded-allow-ips: 'x' is not an address"),
+        ("fd = 3\nuds = 'x'", "pyproject.toml: --uds and pyproject.toml: --fd exclude each other"),
         ('version = "1.0"', "pyproject.toml: unknown option 'version'"),
         ('config = "other.toml"', "pyproject.toml: unknown option 'config'"),
     ],

@@ -131,6 +131,13 @@ def test_what_is_wrong_is_said_at_once(options: dict[str, Any], message: str) ->
         make(**options)
 
 
+def test_a_bad_variable_is_named_that_decides_because_nothing_else_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORWARDED_ALLOW_IPS", "foo")
+    with pytest.raises(SettingsError, match=r"^FORWARDED_ALLOW_IPS: 'foo' is not an address"):
+        make()
+    assert make(forwarded_allow_ips="*").settings.proxies.trusted == "*"
+
+
 def test_attributes_have_the_names_and_defaults_that_hold() -> None:
     config = make(workers=2)
     assert (config.host, config.port, config.workers, config.reload) == ("127.0.0.1", 8000, 2, False)

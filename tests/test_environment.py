@@ -107,7 +107,9 @@ def test_what_comes_from_the_environment_is_said(
     [
         ("UVICORN_PORT", "x", "UVICORN_PORT: 'x' is not a whole number"),
         ("WEB_CONCURRENCY", "many", "WEB_CONCURRENCY: 'many' is not a number"),
-        ("WEB_CONCURRENCY", "0", "--workers: 0 is less than 1"),
+        ("WEB_CONCURRENCY", "0", "WEB_CONCURRENCY: 0 is less than 1"),
+        ("FORWARDED_ALLOW_IPS", "foo", "FORWARDED_ALLOW_IPS: 'foo' is not an address, a network, 'unix' or '*'\n"),
+        ("UVICORN_HEADERS", "foo", "UVICORN_HEADERS: 'foo' is not NAME:VALUE"),
         ("UVICORN_HTTP2", "true", "UVICORN_HTTP2: HTTP/2 is not served"),
     ],
 )

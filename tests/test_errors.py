@@ -23,6 +23,21 @@ def test_an_error_before_the_server_serves_has_an_exit_status(
     assert (str(error), error.exit_code) == ("x", status)
 
 
+@pytest.mark.parametrize(
+    ("flags", "text", "placed"),
+    [
+        ((), "is bad", "is bad"),
+        (("--a",), "--a: is bad", "A: is bad"),
+        (("--a", "--b"), "--a and --b is bad", "A and --b is bad"),
+    ],
+)
+def test_an_error_about_options_names_them_or_where_their_values_are_from(
+    flags: tuple[str, ...], text: str, placed: str
+) -> None:
+    error = errors.SettingsError("is bad", *flags)
+    assert (str(error), str(error.with_places({"--a": "A"}))) == (text, placed)
+
+
 def test_an_error_of_loading_has_a_trace_if_there_is_one() -> None:
     assert (errors.AppLoadError("x").trace, errors.AppLoadError("x", "trace").trace) == ("", "trace")
 

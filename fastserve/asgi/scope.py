@@ -60,9 +60,10 @@ _KEYS = (
 class ScopeBuilder:
     """Makes scopes; one for each worker.
 
-    root_path: what a proxy in front has cut off each path, without a slash at its end. `path` and `raw_path` include
-    it, as the specification asks. forwarded: what puts in what proxies say; None when they are not asked. spec_version:
-    of the ASGI HTTP specification. state: the lifespan state, copied into each scope; None when there is no lifespan.
+    root_path: what a proxy in front has cut off each path, with or without slashes at its begin and its end. `path` and
+    `raw_path` include it, as the specification asks. forwarded: what puts in what proxies say; None when they are not
+    asked. spec_version: of the ASGI HTTP specification. state: the lifespan state, copied into each scope; None when
+    there is no lifespan.
     """
 
     __slots__ = (
@@ -82,7 +83,7 @@ class ScopeBuilder:
         self.offer_paths(True)
         self._forwarded = forwarded
         self._forwarded_names = forwarded.names if forwarded is not None else frozenset()
-        self._root_path = root_path.rstrip("/")
+        self._root_path = f"/{root_path.strip('/')}".rstrip("/")
         self._raw_root_path = quote(self._root_path).encode("ascii")
         # A copy of a dictionary that has all keys already is made faster than one with the same keys anew, and what
         # most requests have need not be set again.

@@ -91,7 +91,7 @@ def plan_workers(settings: ProcessSettings, *, root: Path = Path("/")) -> CpuPla
     chosen = parse_cpus(settings.affinity)
     if not set(chosen) <= set(cpus):
         missing = ", ".join(str(cpu) for cpu in sorted(set(chosen) - set(cpus)))
-        raise SettingsError(f"--affinity: this process may not use CPU {missing}")
+        raise SettingsError(f"this process may not use CPU {missing}", "--affinity")
     return CpuPlan(workers, reason, tuple(chosen), wraps=True)
 
 

@@ -30,11 +30,13 @@ def detect(app: Any) -> str:
     """Return the interface of an application: asgi3, asgi2 or wsgi. What is not plainly another is taken for asgi3."""
     if _is_coroutine_function(app):
         return "asgi3"
-    match _required_parameters(app):
-        case [_]:
+    match _parameters(app):
+        case [[_], _]:
             return "asgi2"
+        case [[_, _], 2]:
+            return "wsgi"  # The others call with one argument, or with three.
         # Their names are open (PEP 3333), but all have these, or shorter forms of them.
-        case [first, second] if first.startswith("env") and second.startswith("start"):
+        case [[first, second], _] if first.startswith("env") and second.startswith("start"):
             return "wsgi"
     return "asgi3"
 
@@ -45,15 +47,20 @@ def _is_coroutine_function(app: Any) -> bool:
     return inspect.iscoroutinefunction(app) or inspect.iscoroutinefunction(type(app).__call__)
 
 
-def _required_parameters(app: Any) -> list[str]:
-    """Return the names of the arguments that have to be given; none when there is no telling."""
+def _parameters(app: Any) -> tuple[list[str], int]:
+    """Return the names of the arguments that have to be given, and how many there may be by position.
+
+    There are none when there is no telling.
+    """
     try:
         parameters = inspect.signature(app).parameters.values()
     except (TypeError, ValueError):
-        return []
-    if any(each.kind is each.VAR_POSITIONAL for each in parameters):
-        return []
-    return [each.name for each in parameters if each.default is each.empty and each.kind is not each.VAR_KEYWORD]
+        return [], 0
+    required = [each for each in parameters if each.default is each.empty and each.kind is not each.VAR_KEYWORD]
+    if any(each.kind in (each.VAR_POSITIONAL, each.KEYWORD_ONLY) for each in required):
+        return [], 0
+    by_position = [each for each in parameters if each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD)]
+    return [each.name for each in required], len(by_position)
 
 
 class Asgi2:

@@ -27,7 +27,7 @@ def loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
     except ImportError:
         if name == "auto":
             return asyncio.new_event_loop
-        raise SettingsError("--loop: uvloop is not installed; install it with: pip install uvloop") from None
+        raise SettingsError("uvloop is not installed; install it with: pip install uvloop", "--loop") from None
     return uvloop.new_event_loop
 
 
@@ -41,9 +41,9 @@ def new_loop(name: str) -> asyncio.AbstractEventLoop:
     try:
         loop: object = factory()
     except Exception as error:
-        raise SettingsError(f"--loop: {name} raises {error!r}") from error
+        raise SettingsError(f"{name} raises {error!r}", "--loop") from error
     if not isinstance(loop, asyncio.AbstractEventLoop):
-        raise SettingsError(f"--loop: {name} makes {loop!r}, which is no event loop")
+        raise SettingsError(f"{name} makes {loop!r}, which is no event loop", "--loop")
     return loop
 
 
@@ -58,7 +58,7 @@ def check_loop(name: str) -> None:
         return
     package = name.partition(":")[0].partition(".")[0]
     if find_top_module(package) is None:
-        raise SettingsError(f"--loop: {no_module(package)}")
+        raise SettingsError(str(no_module(package)), "--loop")
 
 
 def loop_name(name: str) -> str:
@@ -72,7 +72,7 @@ def _import_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
     try:
         factory = import_from_string(name)
     except AppLoadError as error:
-        raise SettingsError(f"--loop: {error}") from None
+        raise SettingsError(f"{error}", "--loop") from None
     if not callable(factory):
-        raise SettingsError(f"--loop: {name} is not callable: {factory!r}")
+        raise SettingsError(f"{name} is not callable: {factory!r}", "--loop")
     return cast("Callable[[], asyncio.AbstractEventLoop]", factory)

@@ -22,7 +22,8 @@ from fastserve.asgi.calling import too_busy
 from fastserve.asgi.forwarded import ForwardedFields
 from fastserve.asgi.metrics import Metrics
 from fastserve.asgi.scope import ScopeBuilder
-from fastserve.asgi.sessions import Sessions
+from fastserve.asgi.sessions import Sessions, log_closed, log_opened
+from fastserve.asgi.tracing import tracer
 from fastserve.asgi.types import ASGIApp
 from fastserve.errors import BindError, ProtocolViolation
 from fastserve.logs import adopt_uvicorn_loggers
@@ -30,13 +31,13 @@ from fastserve.net.ageing import Ages
 from fastserve.net.certificates import Certificates, open_certificates
 from fastserve.net.deadlines import TICK_S, Deadlines
 from fastserve.net.listener import Listener
-from fastserve.net.state import ServerState
 from fastserve.net.stream import Address
 from fastserve.net.transports import transports_for
 from fastserve.settings import ProxySettings, Settings
 from fastserve.wire.http1.parsers import fields_parser, head_reader
 from fastserve.wire.http1.protocol import Http1
 from fastserve.wire.http1.response import ResponseDefaults
+from fastserve.worker.connectionlog import state_class
 from fastserve.worker.lifespan import Lifespan
 from fastserve.worker.offers import http_spec_version, passes_paths
 from fastserve.worker.scoreboard import Record, Report, Scoreboard, WorkerState
@@ -124,12 +125,13 @@ class Server:
         app = accelerate(app, mode=settings.app.accelerate)
         if settings.app.lifespan == "off":
             read_routes(app)
-        self.lifespan = self._lifespan = Lifespan(app, settings.app.lifespan)
+        trace = tracer()
+        self.lifespan = self._lifespan = Lifespan(trace(app), settings.app.lifespan)
         forwarded = ForwardedFields(settings.proxies) if settings.proxies.headers else None
         spec_version = http_spec_version(settings.app.http_spec_version)
         self._scopes = ScopeBuilder(settings.app.root_path, forwarded, spec_version)
         self._application = Application(
-            self._with_status(entrance(app)),
+            self._with_status(trace(entrance(app))),
             self._scopes,
             loop=loop,
             concurrency=settings.connections.concurrency,
@@ -139,7 +141,7 @@ class Server:
             observers=[*self._observers(), *observers],
         )
         if settings.websockets.ws != "none":
-            self._application.open_session = self._sessions(app).open
+            self._application.open_session = self._sessions(trace(app)).open
         self._defaults = ResponseDefaults(
             server=b"fastserve" if settings.http.server_header else None,
             date=settings.http.date_header,
@@ -148,7 +150,7 @@ class Server:
         self._refreshed_at = 0
         parser = fields_parser(settings.http.http)
         reader = head_reader(settings.http.http, settings.requests)
-        self._state = ServerState(
+        self._state = state_class()(
             loop=loop,
             timeouts=settings.timeouts,
             limits=settings.connections,
@@ -206,8 +208,8 @@ class Server:
             self._settings.websockets,
             self._settings.connections,
             loop=self._loop,
-            on_answered=[*([] if log is None else [log.observe_handshake]), *self._counters()],
-            on_ended=[] if log is None else [log.observe_end],
+            on_answered=[*([] if log is None else [log.observe_handshake, log_opened]), *self._counters()],
+            on_ended=[] if log is None else [log.observe_end, log_closed],
         )
 
     def _count_down(self, exchange: Answered) -> None:

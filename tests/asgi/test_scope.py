@@ -91,10 +91,12 @@ def test_a_path_is_decoded_once_and_what_is_not_utf_8_is_replaced(raw_path: byte
         ("/api/", b"/x", ("/api", "/api/x", b"/api/x")),
         ("/api", b"/api/x", ("/api", "/api/api/x", b"/api/api/x")),
         ("/a b/ö", b"/x", ("/a b/ö", "/a b/ö/x", b"/a%20b/%C3%B6/x")),
+        ("api", b"/x", ("/api", "/api/x", b"/api/x")),
+        ("//api/v1//", b"/x", ("/api/v1", "/api/v1/x", b"/api/v1/x")),
         ("/", b"/x", ("", "/x", b"/x")),
         ("/api", b"*", ("/api", "*", b"*")),
     ],
-    ids=["prefix", "slash at its end", "twice", "quoted", "only a slash", "asterisk"],
+    ids=["prefix", "slash at its end", "twice", "quoted", "no slash", "more slashes", "only a slash", "asterisk"],
 )
 def test_path_and_raw_path_begin_with_the_root_path(
     root_path: str, raw_path: bytes, expected: tuple[str, str, bytes]

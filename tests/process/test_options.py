@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import httpx
 import pytest
 import yaml
+
+from tests.certificates import client_context, flags, write_pair
 
 from .running import SERVED, WORKERS, RawClient, RunningServer, Start, new_client, starting_servers, wait_until
 
@@ -136,15 +139,23 @@ def test_fields_can_be_added_and_left_out(start: Start) -> None:
     assert "date" not in answer.headers
 
 
-def test_the_root_path_is_put_in_front_of_the_path(start: Start, folder: Path) -> None:
+@pytest.mark.parametrize("root_path", ["/api/", "api"])
+def test_the_root_path_is_put_in_front_of_the_path(start: Start, folder: Path, root_path: str) -> None:
     (folder / "shows.py").write_text(
         "async def app(scope, receive, send):\n"
         "    await send({'type': 'http.response.start', 'status': 200})\n"
         "    seen = f\"{scope['root_path']} {scope['path']} {scope['raw_path'].decode()}\"\n"
         "    await send({'type': 'http.response.body', 'body': seen.encode()})\n"
     )
-    server = start("shows:app", "--port", "0", "--root-path", "/api/").wait_log("Fastserve running")
+    server = start("shows:app", "--port", "0", "--root-path", root_path).wait_log("Fastserve running")
     assert get(server, "/a%20b").text == "/api /api/a b /api/a%20b"
+
+
+def test_the_schema_of_fastapi_names_the_root_path(start: Start, folder: Path) -> None:
+    (folder / "described.py").write_text("from fastapi import FastAPI\n\napp = FastAPI()\n")
+    server = start("described:app", "--port", "0", "--root-path", "api").wait_ready()
+    assert get(server, "/openapi.json").json()["servers"] == [{"url": "/api"}]
+    assert "'/api/openapi.json'" in get(server, "/docs").text
 
 
 def test_an_application_can_be_in_another_folder(start: Start, folder: Path) -> None:
@@ -196,6 +207,45 @@ def test_a_level_leaves_out_what_is_below_it(start: Start) -> None:
     assert server.output == ""
     assert server.log.startswith("ERROR:    Exception in ASGI application\n")
     assert "INFO" not in server.log
+
+
+FRAMED = """
+from fastapi import FastAPI
+
+app = FastAPI()
+
+
+@app.get("/")
+async def show():
+    return {"a": 1}
+"""
+
+
+@WORKERS
+def test_trace_logs_what_the_application_is_told_and_says(start: Start, folder: Path, workers: str) -> None:
+    (folder / "framed.py").write_text(FRAMED)
+    server = start("framed:app", "--port", "0", "--log-level", "trace", "--workers", workers).wait_ready()
+    assert get(server, "/").json() == {"a": 1}
+    assert server.stop() == 0
+    assert re.search(r"TRACE: {4}ASGI \[1\] Started scope=\{'type': 'lifespan'", server.log)
+    assert server.log.count("Receive {'type': 'lifespan.startup'}") == int(workers)
+    number = re.search(r"TRACE: {4}127\.0\.0\.1:[0-9]+ - ASGI \[([0-9]+)\] Started scope=\{'type': 'http'", server.log)
+    assert number is not None
+    for text in ("Send {'type': 'http.response.body', 'body': '<7 bytes>'}", "Completed"):
+        assert f" - ASGI [{number[1]}] {text}\n" in server.log
+
+
+@pytest.mark.parametrize("level", ["debug", "info"])
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_debug_logs_connections(start: Start, folder: Path, level: str, scheme: str) -> None:
+    tls = flags(write_pair(folder)) if scheme == "https" else ()
+    server = start(SERVED, "--port", "0", "--log-level", level, *tls).wait_ready()
+    with httpx.Client(verify=client_context(), trust_env=False) as client:
+        assert client.get(f"{scheme}://localhost:{server.address[1]}/").text == "hello"
+    assert server.stop() == 0
+    found = re.findall(r"^DEBUG: {4}127\.0\.0\.1:[0-9]+ - HTTP connection (made|lost)$", server.log, re.MULTILINE)
+    assert found == (["made", "lost"] if level == "debug" else [])
+    assert "TRACE" not in server.log
 
 
 def wait_connectable(path: Path) -> str:

@@ -331,7 +331,7 @@ USAGE = {
     "a loop of no factory": ([SERVED, "--loop", "served:absent"], '--loop: module "served" has no attribute "absent"'),
     "no such loop": ([SERVED, "--loop", "trio"], "--loop"),
     "not an address": ([SERVED, "--bind", "here"], "--bind: 'here' is not"),
-    "--bind and --port": ([SERVED, "--bind", "127.0.0.1:0", "--port", "1"], "--bind and --host or --port exclude"),
+    "--bind and --port": ([SERVED, "--bind", "127.0.0.1:0", "--port", "1"], "--bind and --port exclude each other"),
     "not a header": ([SERVED, "--header", "nothing"], "--header: 'nothing' is not NAME:VALUE"),
     "no such log file": ([SERVED, "--log-config", "missing.json"], "--log-config: missing.json: No such file"),
     "no such configuration": ([SERVED, "--config", "missing.toml"], "--config: missing.toml: No such file"),

@@ -223,7 +223,7 @@ def test_a_bad_certificate_stops_the_start(
 def test_an_option_without_the_one_it_needs_is_an_error_of_usage(start: Start) -> None:
     server = start("served:app", "--port", "0", "--ssl-keyfile", "server.key")
     assert server.wait_exit() == 2
-    assert server.log == "fastserve: error: --ssl-keyfile needs --ssl-certfile\n"
+    assert server.log == "fastserve: error: --ssl-keyfile: it needs --ssl-certfile\n"
 
 
 # Renewal.

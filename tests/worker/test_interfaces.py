@@ -25,6 +25,18 @@ def asgi2(scope: Any) -> Any: ...
 def wsgi(environ: Any, start_response: Any) -> Any: ...
 
 
+def wsgi_of_any_names(e: Any, s: Any, /) -> Any: ...
+
+
+def two_or_three(scope: Any, receive: Any, send: Any = None) -> Any: ...
+
+
+def needs_a_keyword(scope: Any, receive: Any, *, send: Any) -> Any: ...
+
+
+async def asgi3_of_two(scope: Any, receive: Any) -> None: ...
+
+
 def open_to_all(*args: Any, **options: Any) -> Any: ...
 
 
@@ -48,6 +60,23 @@ class WsgiObject:
     def __call__(self, environ: Any, start_response: Any) -> Any: ...
 
 
+class WsgiOfAnyNames:
+    def __call__(self, e: Any, s: Any) -> Any: ...
+
+    def serve(self, request: Any, respond: Any) -> Any: ...
+
+
+class WsgiClassOfAnyNames:
+    def __init__(self, e: Any, s: Any) -> None: ...
+
+
+def with_one_more(settings: Any, e: Any, s: Any) -> Any: ...
+
+
+@functools.wraps(wsgi_of_any_names)
+def decorated(*args: Any, **options: Any) -> Any: ...
+
+
 class WsgiClass:
     def __init__(self, env: Any, start: Any, debug: bool = False) -> None: ...
 
@@ -66,6 +95,16 @@ class WsgiClass:
         (wsgi, "wsgi"),
         (WsgiObject(), "wsgi"),
         (WsgiClass, "wsgi"),
+        (wsgi_of_any_names, "wsgi"),
+        (WsgiOfAnyNames(), "wsgi"),
+        (WsgiOfAnyNames().serve, "wsgi"),
+        (WsgiClassOfAnyNames, "wsgi"),
+        (functools.partial(with_one_more, {}), "wsgi"),
+        (decorated, "wsgi"),
+        (lambda e, s: [], "wsgi"),
+        (two_or_three, "asgi3"),
+        (needs_a_keyword, "asgi3"),
+        (asgi3_of_two, "asgi3"),
     ],
     ids=lambda value: value if isinstance(value, str) else getattr(value, "__name__", type(value).__name__),
 )

@@ -172,5 +172,24 @@ async def test_handshakes_are_logged_as_uvicorn_does(caplog: pytest.LogCaptureFi
             pass
         with pytest.raises(InvalidStatus):
             await site.connect("/missing")
-    lines = [line.getMessage().partition(" - ")[2] for line in caplog.records if "WebSocket" in line.getMessage()]
-    assert lines == ['"WebSocket /echo?x=1" [accepted]', '"WebSocket /missing" 403']
+        with pytest.raises(InvalidStatus):
+            await site.connect("/deny")
+    lines = [line.getMessage().rpartition(" - ")[2] for line in caplog.records if line.name == "fastserve"]
+    assert [line for line in lines if line.startswith(('"WebSocket', "connection"))] == [
+        '"WebSocket /echo?x=1" [accepted]',
+        "connection open",
+        "connection closed",
+        '"WebSocket /missing" 403',
+        "connection rejected (403 Forbidden)",
+        "connection closed",
+        '"WebSocket /deny" 401',
+        "connection rejected (401 Unauthorized)",
+        "connection closed",
+    ]
+
+
+async def test_without_the_access_log_websockets_are_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    async with serving() as site, site.connect():
+        pass
+    assert not [text for line in caplog.records if (text := line.getMessage()).startswith("connection")]
