@@ -37,6 +37,7 @@ async def test_connections_are_logged_with_their_clients(caplog: pytest.LogCaptu
         new_wire=common.new_wire,
         open_exchange=common.open_exchange,
         log_refusal=common.log_refusal,
+        observe_refusal=common.observe_refusal,
     )
     connection = Connection(state)
     connection.client = ("192.0.2.1", 5)
