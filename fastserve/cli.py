@@ -36,6 +36,7 @@ from fastserve.settings import (
     option_groups,
     option_name,
 )
+from fastserve.streams import flush_streams, open_missing_streams
 from fastserve.supervisor.serve import serve
 from fastserve.values import Declaration, convert, declarations
 from fastserve.version import VERSION, build, interpreter, library
@@ -60,8 +61,9 @@ accelerated, and why others are not.
 
 def run() -> NoReturn:
     """Run the `fastserve` command, and end the process."""
-    _open_missing_streams()
+    open_missing_streams()
     status = main()
+    flush_streams()
     timer = threading.Timer(_THREADS_S, _leave_threads_behind, (status,))
     timer.daemon = True
     timer.start()
@@ -162,15 +164,6 @@ def _place(param: _Option, ctx: click.Context) -> str:
     if source is ParameterSource.ENVIRONMENT:
         return find_variable(name, os.environ) or param.opts[0]
     return f"{ctx.meta[_FILE]}: {param.opts[0]}" if source is ParameterSource.DEFAULT_MAP else param.opts[0]
-
-
-def _open_missing_streams() -> None:
-    """Give a process that was started without standard streams some that lead nowhere."""
-    for number, name in enumerate(("stdin", "stdout", "stderr")):
-        if getattr(sys, name) is None:
-            os.open(os.devnull, os.O_RDWR)  # It takes the lowest number, which is the missing one.
-            stream = open(number, "w" if number else "r", encoding="utf-8", closefd=False)  # noqa: SIM115
-            setattr(sys, name, stream)
 
 
 def _leave_threads_behind(status: int) -> None:

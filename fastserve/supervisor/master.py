@@ -27,6 +27,7 @@ from fastserve.errors import BindError
 from fastserve.logs import log_colored, reopen_log_files
 from fastserve.net.certificates import Certificates
 from fastserve.settings import Settings
+from fastserve.streams import flush_streams
 from fastserve.supervisor.cpus import CpuPlan, pin
 from fastserve.supervisor.fleet import (
     Abort,
@@ -70,6 +71,7 @@ _LOOK_S = 0.5
 _LOOK_AT_MEMORY_S = 5.0
 _LOOK_AT_CERTIFICATES_S = 2.0
 _PR_SET_PDEATHSIG = 1  # of linux/prctl.h
+_STDERR = 2  # and not sys.stderr, which the application may have replaced or removed
 
 
 class Master:
@@ -407,7 +409,7 @@ class Master:
             return
         try:
             self._heir = self._new_heir()
-        except OSError as error:
+        except Exception as error:  # Whatever it is, this one serves.
             _log.error("Cannot start a new server: %s", error)
             return
         _log.info("Received SIGUSR2, started a new server, process [%d].", self._heir.pid)
@@ -438,6 +440,7 @@ class Master:
             self._selector.unregister(self._inheritance.channel)
             self._inheritance.channel.close()
             self._inheritance = None
+            self._sockets.take_over()
             for slot in self._sockets.slots - self._fleet.slots:
                 self._sockets.remove_slot(slot)
 
@@ -528,8 +531,7 @@ class Master:
             record.clear()
             self._could_not_spawn(slot, error.strerror)
             return
-        sys.stdout.flush()
-        sys.stderr.flush()
+        flush_streams()
         # The signals that come in between are for the worker to handle, in its own way.
         signal.pthread_sigmask(signal.SIG_BLOCK, self._handle_signal)
         try:
@@ -562,9 +564,8 @@ class Master:
         self._close_own_files()
         for process in self._workers.values():
             process.channel.close()
-        with contextlib.suppress(OSError, AttributeError, ValueError):  # There may be no standard error.
-            faulthandler.enable()
-            faulthandler.register(signal.SIGUSR2, all_threads=True)
+        faulthandler.enable(_STDERR)
+        faulthandler.register(signal.SIGUSR2, _STDERR, all_threads=True)
         owner = Parent(channel, self._pid, record)
         # Those that the worker catches stay blocked until it does; the others are the parent's, and do nothing here.
         not_for_workers = set(self._handle_signal) - {*owner.signals, signal.SIGUSR1}
