@@ -40,7 +40,7 @@ from fastserve.wire.http1.response import ResponseDefaults
 from fastserve.worker.lifespan import Lifespan
 from fastserve.worker.offers import http_spec_version, passes_paths
 from fastserve.worker.scoreboard import Record, Report, Scoreboard, WorkerState
-from fastserve.worker.status import StatusPaths
+from fastserve.worker.status import ForwardedFieldsWithPeer, StatusPaths
 
 _log = logging.getLogger("fastserve")
 
@@ -125,7 +125,7 @@ class Server:
         if settings.app.lifespan == "off":
             read_routes(app)
         self.lifespan = self._lifespan = Lifespan(app, settings.app.lifespan)
-        forwarded = ForwardedFields(settings.proxies) if settings.proxies.headers else None
+        forwarded = self._forwarded_fields()
         spec_version = http_spec_version(settings.app.http_spec_version)
         self._scopes = ScopeBuilder(settings.app.root_path, forwarded, spec_version)
         self._application = Application(
@@ -180,6 +180,12 @@ class Server:
         if self._place is None or not status.is_wanted:
             return app
         return StatusPaths(app, status, is_leaving=self._is_leaving, reports=self._place.scoreboard.reports)
+
+    def _forwarded_fields(self) -> ForwardedFields | None:
+        if not self._settings.proxies.headers:
+            return None
+        has_status = self._place is not None and self._settings.status.is_wanted
+        return (ForwardedFieldsWithPeer if has_status else ForwardedFields)(self._settings.proxies)
 
     def _is_leaving(self) -> bool:
         """Tell whether it is the whole server that stops, or is about to."""

@@ -134,6 +134,7 @@ def test_a_new_server_that_is_killed_has_failed(start_heir: StartHeir, listening
 def test_a_new_server_that_was_ready_and_has_ended_has_failed(start_heir: StartHeir, listening: Open) -> None:
     sockets = listening("127.0.0.1:0")
     listen(sockets, slots=2)
+    sockets.steer({1}, {})
     heir = start_heir(sockets)
     socket.create_connection(("127.0.0.1", port_of(sockets))).close()
     assert select.select([heir.channel], [], [], PATIENCE_S)[0], "the heir is silent"
