@@ -7,6 +7,7 @@ standard output. The formats are those of uvicorn, which people and tools know.
 from __future__ import annotations
 
 import configparser
+import contextlib
 import copy
 import json
 import logging
@@ -427,4 +428,5 @@ def _reopen(handler: logging.FileHandler) -> None:
         logging.getLogger("fastserve").error("Cannot open %s: %s", handler.baseFilename, error.strerror)
     else:
         if before is not None:
-            before.close()
+            with contextlib.suppress(OSError):  # What could not be written is lost.
+                before.close()

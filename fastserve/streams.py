@@ -9,9 +9,10 @@ from typing import TextIO
 
 
 def open_missing_streams() -> None:
-    """Give a process that was started without standard streams some that lead nowhere."""
+    """Give a process that was started without standard streams, or has closed them, some that lead nowhere."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
-        if getattr(sys, name) is None:
+        stream = getattr(sys, name)
+        if stream is None or getattr(stream, "closed", False):
             # It takes the lowest number, which is the missing one unless a file of the program has it.
             fd = os.open(os.devnull, os.O_RDWR)
             setattr(sys, name, open(fd, mode, encoding="utf-8", errors="backslashreplace", closefd=False))  # noqa: SIM115

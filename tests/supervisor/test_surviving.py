@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.process.running import SERVED, RawClient, RunningServer, Start, new_client, wait_until
+from tests.certificates import flags, write_pair
+from tests.process.running import SERVED, RawClient, RunningServer, Start, listens, new_client, wait_until
 
 TWO_WORKERS = (SERVED, "--port", "0", "--workers", "2")
 
@@ -102,6 +103,23 @@ def test_a_stream_that_an_application_has_replaced_or_closed_does_no_harm(
     assert_serves(server)
 
 
+def test_an_application_that_closes_standard_error_does_not_end_the_supervisor(start: Start, folder: Path) -> None:
+    (folder / "breaking.py").write_text("import sys\nfrom served import app\nsys.stderr.close()\n")
+    server = start("breaking:app", "--uds", "app.sock", "--workers", "2", "--preload", "--no-access-log")
+    path = str(folder / "app.sock")
+
+    def served_by() -> int:
+        with RawClient(path) as client:
+            return int(client.get("/pid").answer().body)
+
+    wait_until(lambda: listens(path))
+    victim = served_by()
+    os.kill(victim, signal.SIGKILL)
+    wait_until(lambda: len(pids(server) - {victim}) == 2)
+    assert served_by() in pids(server)
+    assert server.stop() == 0
+
+
 # Text that is not Unicode.
 
 
@@ -121,6 +139,94 @@ def test_a_server_on_a_socket_whose_name_is_not_unicode_can_be_upgraded(start: S
     assert server.wait_exit() == 0
     with RawClient(str(folder / name)) as client:
         assert client.get("/").answer().body == b"hello"
+
+
+# What the system does not give.
+
+
+UNREADABLE = """
+import errno, os, psutil
+
+class Process:
+    def __init__(self, pid):
+        open("looked", "w").close()
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), f"/proc/{pid}/stat")
+
+def worker_ready(worker_id, pid):
+    psutil.Process = Process
+"""
+
+
+def test_the_memory_of_workers_is_looked_at_later_when_there_are_no_file_descriptors(
+    start: Start, folder: Path
+) -> None:
+    (folder / "unreadable.py").write_text(UNREADABLE)
+    server = start(*TWO_WORKERS, "--limit-memory", "1000M", "--hooks", "unreadable.py").wait_ready()
+    wait_until((folder / "looked").exists)
+    assert_serves(server)
+
+
+REFUSING = """
+import errno, os
+
+fork = os.fork
+left = 2
+
+def refuse():
+    global left
+    left -= 1
+    if not left:
+        os.fork = fork
+    raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+def worker_exit(worker_id, pid, status):
+    if left:
+        os.fork = refuse
+"""
+
+
+def test_a_worker_that_cannot_be_forked_is_forked_later(start: Start, folder: Path) -> None:
+    (folder / "refusing.py").write_text(REFUSING)
+    server = start(*TWO_WORKERS, "--hooks", "refusing.py").wait_ready()
+    kill_one(server)
+    assert server.log.count("Cannot start a worker: Resource temporarily unavailable") == 2
+    assert_serves(server)
+
+
+VANISHING = """
+import errno, ssl
+
+def worker_ready(worker_id, pid):
+    def load(*_):
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory")
+    ssl.SSLContext.load_cert_chain = load
+"""
+
+
+def test_certificates_that_vanish_while_they_are_read_stay_what_they_were(start: Start, folder: Path) -> None:
+    (folder / "vanishing.py").write_text(VANISHING)
+    server = start(*TWO_WORKERS, *flags(write_pair(folder)), "--hooks", "vanishing.py").wait_ready()
+    server.send_signal(signal.SIGHUP)
+    server.wait_log("All workers have been replaced.")
+    assert "The certificates that were loaded before stay in use." in server.log
+    assert server.stop() == 0
+
+
+def test_a_reload_goes_on_in_a_folder_that_was_removed(start: Start, folder: Path) -> None:
+    shell = ("sh", "-c", 'mkdir gone && cd gone && exec "$@"', "sh", sys.executable)
+    (folder / "plain.py").write_text(
+        "async def app(scope, receive, send):\n"
+        "    assert scope['type'] == 'http'\n"
+        "    await send({'type': 'http.response.start', 'status': 200})\n"
+        "    await send({'type': 'http.response.body', 'body': b'hello'})\n"
+    )
+    options = ("--app-dir", str(folder), "--reload", "--reload-dir", str(folder))
+    server = start("plain:app", "--port", "0", *options, under=shell).wait_log("Fastserve running on")
+    (folder / "gone").rmdir()
+    (folder / "changed.py").touch()
+    server.wait_log(f"detected changes in '{folder}/changed.py'. Reloading...")
+    server.wait_log("Finished server process")
+    assert_serves(server)
 
 
 # Upgrades.
