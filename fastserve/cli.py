@@ -43,6 +43,7 @@ from fastserve.settings import (
     option_groups,
     option_name,
 )
+from fastserve.streams import flush_streams, open_missing_streams
 from fastserve.supervisor.serve import serve
 from fastserve.values import Declaration, convert, declarations
 from fastserve.version import VERSION, build, interpreter, library
@@ -67,8 +68,9 @@ accelerated, and why others are not.
 
 def run() -> NoReturn:
     """Run the `fastserve` command, and end the process."""
-    _open_missing_streams()
+    open_missing_streams()
     status = main()
+    flush_streams()
     timer = threading.Timer(_THREADS_S, _leave_threads_behind, (status,))
     timer.daemon = True
     timer.start()
@@ -181,15 +183,6 @@ def _place(param: click.Parameter, ctx: click.Context) -> str:
 def _places(ctx: click.Context) -> dict[str, str]:
     """Return where the values of options come from, by flag."""
     return {param.opts[0]: _place(param, ctx) for param in ctx.command.params if isinstance(param, _Option)}
-
-
-def _open_missing_streams() -> None:
-    """Give a process that was started without standard streams some that lead nowhere."""
-    for number, name in enumerate(("stdin", "stdout", "stderr")):
-        if getattr(sys, name) is None:
-            os.open(os.devnull, os.O_RDWR)  # It takes the lowest number, which is the missing one.
-            stream = open(number, "w" if number else "r", encoding="utf-8", closefd=False)  # noqa: SIM115
-            setattr(sys, name, stream)
 
 
 def _leave_threads_behind(status: int) -> None:

@@ -7,6 +7,7 @@ standard output. The formats are those of uvicorn, which people and tools know.
 from __future__ import annotations
 
 import configparser
+import contextlib
 import copy
 import json
 import logging
@@ -23,6 +24,7 @@ import click
 
 from fastserve.errors import SettingsError
 from fastserve.settings import LogSettings
+from fastserve.streams import is_terminal, open_missing_streams
 
 TRACE = 5
 """The level below DEBUG."""
@@ -56,7 +58,7 @@ class LevelFormatter(logging.Formatter):
         use_colors: bool | None = None,
     ) -> None:
         super().__init__(fmt, datefmt, style)
-        self.use_colors = use_colors if use_colors is not None else getattr(sys, self.stream).isatty()
+        self.use_colors = use_colors if use_colors is not None else is_terminal(getattr(sys, self.stream))
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
         """Format the record (see logging.Formatter)."""
@@ -162,11 +164,12 @@ def configure_logging(settings: LogSettings) -> None:
 
 
 def configure_logging_by(config: LogConfig, settings: LogSettings) -> None:
-    """Configure the logging module by this, and the level by the settings.
+    """Configure the logging module by this, and the level by the settings. There are standard streams from then on.
 
     Raises:
         SettingsError: the configuration, or the file that it is in, cannot be used.
     """
+    open_missing_streams()
     logging.addLevelName(TRACE, "TRACE")
     if isinstance(config, dict):
         _configure_from_dict("a dictionary", config, settings.use_colors)
@@ -425,4 +428,5 @@ def _reopen(handler: logging.FileHandler) -> None:
         logging.getLogger("fastserve").error("Cannot open %s: %s", handler.baseFilename, error.strerror)
     else:
         if before is not None:
-            before.close()
+            with contextlib.suppress(OSError):  # What could not be written is lost.
+                before.close()

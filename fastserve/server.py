@@ -23,6 +23,7 @@ from fastserve.config import STARTUP_FAILURE, Config
 from fastserve.errors import StartupError
 from fastserve.logs import adopt_uvicorn_loggers, log_colored
 from fastserve.settings import Settings, listed
+from fastserve.streams import flush_streams
 from fastserve.supervisor.cpus import placed
 from fastserve.supervisor.listeners import ListeningSockets
 from fastserve.supervisor.pidfile import PidFile
@@ -442,6 +443,5 @@ def _leave_worker(status: int) -> None:
     threading._shutdown()  # type: ignore[attr-defined]  # It waits for threads, as at the end of an interpreter.
     atexit._run_exitfuncs()
     logging.shutdown()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    flush_streams()
     os._exit(status)

@@ -768,7 +768,8 @@ class StatusSettings(Group):
     status_path: str | None = option(
         None,
         "--status-path",
-        "Answer requests for this path with the state of all workers as JSON, to clients on this machine only.",
+        "Answer requests for this path with the state of all workers as JSON, to clients on this machine only: the peer"
+        " and every client that X-Forwarded-For or Forwarded names, trusted or not.",
         metavar="PATH",
     )
 

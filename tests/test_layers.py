@@ -22,7 +22,18 @@ LAYERS: list[tuple[str, ...]] = [
     ("asgi",),
     ("net",),
     ("wire",),
-    ("settings", "errors", "logs", "logging", "accessformats", "addresses", "version", "sources", "__init__"),
+    (
+        "settings",
+        "errors",
+        "logs",
+        "logging",
+        "accessformats",
+        "addresses",
+        "version",
+        "sources",
+        "streams",
+        "__init__",
+    ),
 ]
 """From top to bottom. A module may import from its own layer and from those below."""
 

@@ -432,6 +432,28 @@ def test_a_file_that_cannot_be_opened_anew_stays_open_and_hinders_no_other(
     assert ((tmp_path / "old logs" / "log").read_text(), other.read_text()) == (said, "after\n")
 
 
+def test_a_file_that_cannot_be_closed_is_left_behind(tmp_path: Path, files: list[logging.FileHandler]) -> None:
+    files.append(logging.FileHandler(tmp_path / "log"))
+    server.addHandler(files[0])
+    server.error("before")
+
+    class Full:
+        """A stream that fails when it is closed, as a file on a full network file system does."""
+
+        def flush(self) -> None:
+            """Do nothing."""
+
+        def close(self) -> None:
+            raise OSError(28, "No space left on device")
+
+    files[0].close()
+    files[0].stream = Full()  # type: ignore[assignment]
+    (tmp_path / "log").rename(tmp_path / "moved")
+    reopen_log_files()
+    server.error("after")
+    assert (tmp_path / "log").read_text() == "after\n"
+
+
 def test_what_is_no_file_is_left_alone(capsys: pytest.CaptureFixture[str]) -> None:
     configure_logging(LogSettings())
     reopen_log_files()

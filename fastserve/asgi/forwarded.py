@@ -142,6 +142,15 @@ class ForwardedFields:
         return Said(client, is_secure, host, "", _checked_prefix(_last(prefix)))
 
 
+def named_clients(fields: Iterable[Field]) -> Iterator[Address | None]:
+    """Yield every address that these fields name for a client, whoever has written it; None for what is no address."""
+    for name, value in fields:
+        if name == b"x-forwarded-for":
+            yield from _addresses(value.decode("latin-1"))
+        elif name == b"forwarded":
+            yield from (parse_node(element.get("for", "")) for element in _elements(value.decode("latin-1")))
+
+
 def _host_of(client: Address | None) -> str | None:
     """Return the IP address of a peer, None when it is on a Unix socket."""
     return client[0] if client is not None and client[1] is not None else None

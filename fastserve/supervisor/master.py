@@ -27,6 +27,7 @@ from fastserve.errors import BindError
 from fastserve.logs import log_colored, reopen_log_files
 from fastserve.net.certificates import Certificates
 from fastserve.settings import Settings
+from fastserve.streams import flush_streams
 from fastserve.supervisor.cpus import CpuPlan, pin
 from fastserve.supervisor.fleet import (
     Abort,
@@ -70,6 +71,7 @@ _LOOK_S = 0.5
 _LOOK_AT_MEMORY_S = 5.0
 _LOOK_AT_CERTIFICATES_S = 2.0
 _PR_SET_PDEATHSIG = 1  # of linux/prctl.h
+_STDERR = 2  # and not sys.stderr, which the application may have replaced or removed
 
 
 class Master:
@@ -308,14 +310,14 @@ class Master:
             self._weigh(self._settings.recycling.memory_bytes)
         if self._certificates is not None and now >= self._look_at_certificates:
             self._look_at_certificates = now + _LOOK_AT_CERTIFICATES_S
-            self._certificates.reload_if_changed()
+            _renew(self._certificates.reload_if_changed)
         if self._notifier.watchdog_s is not None and now >= self._alive_at:
             self._alive_at = now + self._notifier.watchdog_s
             self._notifier.alive()
 
     def _weigh(self, most: int) -> None:
         for pid in list(self._workers):
-            with contextlib.suppress(psutil.Error):
+            with contextlib.suppress(psutil.Error, OSError):  # It has ended, or there are no file descriptors.
                 size = psutil.Process(pid).memory_info().rss
                 if size > most:
                     self._fleet.replace(pid, f"it takes {size >> 20} MiB of memory, more than {most >> 20} MiB")
@@ -363,7 +365,7 @@ class Master:
         )
         _log.info("Received SIGHUP, replacing all workers: %s.", what)
         if self._certificates is not None:
-            self._certificates.reload()
+            _renew(self._certificates.reload)
         self._failures_told.clear()
         self._owes_ready = True
         self._notifier.reloading()
@@ -407,7 +409,7 @@ class Master:
             return
         try:
             self._heir = self._new_heir()
-        except OSError as error:
+        except Exception as error:  # Whatever it is, this one serves.
             _log.error("Cannot start a new server: %s", error)
             return
         _log.info("Received SIGUSR2, started a new server, process [%d].", self._heir.pid)
@@ -438,6 +440,7 @@ class Master:
             self._selector.unregister(self._inheritance.channel)
             self._inheritance.channel.close()
             self._inheritance = None
+            self._sockets.take_over()
             for slot in self._sockets.slots - self._fleet.slots:
                 self._sockets.remove_slot(slot)
 
@@ -528,8 +531,7 @@ class Master:
             record.clear()
             self._could_not_spawn(slot, error.strerror)
             return
-        sys.stdout.flush()
-        sys.stderr.flush()
+        flush_streams()
         # The signals that come in between are for the worker to handle, in its own way.
         signal.pthread_sigmask(signal.SIG_BLOCK, self._handle_signal)
         try:
@@ -562,9 +564,8 @@ class Master:
         self._close_own_files()
         for process in self._workers.values():
             process.channel.close()
-        with contextlib.suppress(OSError, AttributeError, ValueError):  # There may be no standard error.
-            faulthandler.enable()
-            faulthandler.register(signal.SIGUSR2, all_threads=True)
+        faulthandler.enable(_STDERR)
+        faulthandler.register(signal.SIGUSR2, _STDERR, all_threads=True)
         owner = Parent(channel, self._pid, record)
         # Those that the worker catches stay blocked until it does; the others are the parent's, and do nothing here.
         not_for_workers = set(self._handle_signal) - {*owner.signals, signal.SIGUSR1}
@@ -606,6 +607,14 @@ def _fleet_times(settings: Settings) -> FleetTimes:
         lifetime_s=settings.recycling.lifetime_s or math.inf,
         delay_s=timeouts.drain_delay_s,
     )
+
+
+def _renew(renew: Callable[[], None]) -> None:
+    """Read certificates again. A file may vanish between one look at it and the next."""
+    try:
+        renew()
+    except OSError as error:
+        _log.error("%s. The certificates that were loaded before stay in use.", error)
 
 
 def _do_nothing(number: int, frame: FrameType | None) -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 from pathlib import Path
 
 from fastserve.errors import StartupError
+
+_log = logging.getLogger("fastserve")
 
 _PID_END = 2**31  # pid_t; zero and below name groups of processes
 
@@ -30,21 +33,25 @@ class PidFile:
             return self
         if running is not None and running != os.getpid() and _is_running(running):
             raise StartupError(f"{self._path} names process {running}, which is running")
-        self.take_over()
+        try:
+            self._write()
+        except OSError as error:
+            raise StartupError(self._complaint(error)) from None
         return self
 
     def take_over(self) -> None:
-        """Write the file, now that this is the server, if it does not say so already: readers never find it empty then.
-
-        Raises:
-            StartupError: it cannot be written.
-        """
-        if self._read() == os.getpid():
-            return
+        """Write the file, now that this is the server. That it cannot be is logged: this one serves without."""
         try:
-            self._path.write_text(f"{os.getpid()}\n")
+            self._write()
         except OSError as error:
-            raise StartupError(f"cannot write {self._path}: {error.strerror}") from None
+            _log.error("%s. The server goes on without it.", self._complaint(error))
+
+    def _write(self) -> None:
+        if self._read() != os.getpid():  # Readers never find it empty when it says so already.
+            self._path.write_text(f"{os.getpid()}\n")
+
+    def _complaint(self, error: OSError) -> str:
+        return f"cannot write {self._path}: {error.strerror}"
 
     def __exit__(self, *exc: object) -> None:
         if self._read() == os.getpid():

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import socket
 from dataclasses import dataclass
-
-import orjson
 
 from fastserve.worker.owner import GIVE_UP
 from fastserve.worker.scoreboard import Record
@@ -40,7 +39,7 @@ class WorkerProcess:
         if not data:
             raise EOFError
         *lines, self._unread = (self._unread + data).split(b"\n")
-        return [(event, text) for event, text in map(orjson.loads, lines)]
+        return [message for line in lines if (message := _read(line)) is not None]
 
     def ask_to_give_up(self) -> None:
         """Ask it to end, and to say why it is not ready; nothing happens when it has ended."""
@@ -56,6 +55,15 @@ class WorkerProcess:
         """Close what belongs to it, when it is gone."""
         self.channel.close()
         self.record.clear()
+
+
+def _read(line: bytes) -> tuple[str, str] | None:
+    """Return what a line says; None when it is torn, as by a signal that made the worker say something else as well."""
+    try:
+        event, text = json.loads(line)
+    except (ValueError, TypeError):
+        return None
+    return event, text
 
 
 def describe_end(status: int) -> str:

@@ -85,6 +85,6 @@ class Watcher:
 
 
 def _shown(path: str) -> str:
-    with contextlib.suppress(ValueError):
+    with contextlib.suppress(ValueError, OSError):  # It is elsewhere, or the current folder was removed.
         return str(Path(path).relative_to(Path.cwd()))
     return path

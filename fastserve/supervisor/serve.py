@@ -14,6 +14,7 @@ from dataclasses import replace
 from fastserve.asgi.types import ASGIApp
 from fastserve.net.certificates import Certificates, open_certificates
 from fastserve.settings import BindSettings, Settings
+from fastserve.streams import open_missing_streams
 from fastserve.supervisor.cpus import CpuPlan, placed, plan_workers
 from fastserve.supervisor.hooks import load_hooks
 from fastserve.supervisor.listeners import ListeningSockets
@@ -194,6 +195,7 @@ def _loader(settings: Settings, watcher: Watcher | None, before_load: Callable[[
 def _preload(settings: Settings) -> ASGIApp:
     """Import the application now, for all workers."""
     app = load_app(settings.app)
+    open_missing_streams()  # The application may have closed them, and the supervisor logs.
     gc.collect()
     gc.freeze()  # So that a collection in a worker does not write to the pages that it shares with the others.
     return app

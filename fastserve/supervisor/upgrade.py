@@ -7,6 +7,7 @@ listening sockets, so no connection is refused and none is lost. When it does no
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import socket
 import subprocess
@@ -14,8 +15,6 @@ import sys
 from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
-
-import orjson
 
 _VARIABLE = "FASTSERVE_INHERITANCE"
 _READY = b"ready"
@@ -54,7 +53,7 @@ def inherit(environ: MutableMapping[str, str]) -> Inheritance | None:
     text = environ.pop(_VARIABLE, None)
     if text is None:
         return None
-    content = orjson.loads(text)
+    content = json.loads(text)
     channel = socket.socket(fileno=content["channel"])
     channel.setblocking(False)
     channel.set_inheritable(False)
@@ -91,18 +90,20 @@ class Heir:
             try:
                 self._process = subprocess.Popen(
                     [sys.executable, *sys.orig_argv[1:]],
-                    env={**os.environ, **environment, _VARIABLE: orjson.dumps(content).decode()},
+                    env={**os.environ, **environment, _VARIABLE: json.dumps(content)},
                     pass_fds=[*fds, theirs.fileno()],
                     cwd=folder,
                 )
-            except OSError:
+            except BaseException:
                 self.channel.close()
                 raise
         self.pid = self._process.pid
         self.channel.setblocking(False)
 
     def is_ready(self) -> bool | None:
-        """Tell whether the new server is ready; None when it has ended without becoming so."""
+        """Tell whether the new server is ready; None when it has ended, also if it was ready before."""
+        if self._process.returncode is not None:
+            return None
         try:
             said = self.channel.recv(16)
         except BlockingIOError:

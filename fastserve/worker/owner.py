@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import faulthandler
+import json
 import logging
 import math
 import os
@@ -13,8 +14,6 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
-
-import orjson
 
 from fastserve.logs import log_colored
 from fastserve.worker.repeats import Repeats
@@ -145,7 +144,7 @@ class Parent:
 
     def _say(self, event: str, text: str) -> None:
         with contextlib.suppress(OSError):
-            self._channel.sendall(orjson.dumps((event, text)) + b"\n")
+            self._channel.sendall(json.dumps((event, text)).encode() + b"\n")
 
     def hear(self, number: int) -> bool:
         """Leave it to the parent when to stop: the first SIGTERM of someone else may be for all processes.

@@ -41,7 +41,7 @@ from fastserve.worker.connectionlog import state_class
 from fastserve.worker.lifespan import Lifespan
 from fastserve.worker.offers import http_spec_version, passes_paths
 from fastserve.worker.scoreboard import Record, Report, Scoreboard, WorkerState
-from fastserve.worker.status import StatusPaths
+from fastserve.worker.status import ForwardedFieldsWithPeer, StatusPaths
 
 _log = logging.getLogger("fastserve")
 
@@ -127,7 +127,7 @@ class Server:
             read_routes(app)
         trace = tracer()
         self.lifespan = self._lifespan = Lifespan(trace(app), settings.app.lifespan)
-        forwarded = ForwardedFields(settings.proxies) if settings.proxies.headers else None
+        forwarded = self._forwarded_fields()
         spec_version = http_spec_version(settings.app.http_spec_version)
         self._scopes = ScopeBuilder(settings.app.root_path, forwarded, spec_version)
         self._application = Application(
@@ -183,6 +183,12 @@ class Server:
         if self._place is None or not status.is_wanted:
             return app
         return StatusPaths(app, status, is_leaving=self._is_leaving, reports=self._place.scoreboard.reports)
+
+    def _forwarded_fields(self) -> ForwardedFields | None:
+        if not self._settings.proxies.headers:
+            return None
+        has_status = self._place is not None and self._settings.status.is_wanted
+        return (ForwardedFieldsWithPeer if has_status else ForwardedFields)(self._settings.proxies)
 
     def _is_leaving(self) -> bool:
         """Tell whether it is the whole server that stops, or is about to."""

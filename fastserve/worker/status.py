@@ -9,9 +9,25 @@ from typing import Any
 
 import orjson
 
+from fastserve.asgi.forwarded import ForwardedFields, named_clients
 from fastserve.asgi.types import ASGIApp, Receive, Scope, Send
+from fastserve.net.stream import Address
 from fastserve.settings import StatusSettings
 from fastserve.worker.scoreboard import Report
+
+_PEER = "fastserve.peer"
+"""The extension by which ForwardedFieldsWithPeer tells StatusPaths whom the connection is from."""
+
+
+class ForwardedFieldsWithPeer(ForwardedFields):
+    """ForwardedFields that leave the peer in the scope, for StatusPaths, which takes it out again."""
+
+    __slots__ = ()
+
+    def apply(self, scope: dict[str, Any]) -> None:
+        """See ForwardedFields."""
+        scope["extensions"][_PEER] = scope["client"]
+        super().apply(scope)
 
 
 class StatusPaths:
@@ -35,18 +51,28 @@ class StatusPaths:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, or pass on (ASGI application)."""
-        path = scope["path"].removeprefix(scope["root_path"]) if scope["type"] == "http" else None
+        is_http = scope["type"] == "http"
+        path = scope["path"].removeprefix(scope["root_path"]) if is_http else None
+        peer = scope["extensions"].pop(_PEER, scope["client"]) if is_http else None
         if path is not None and path == self._settings.ready_path:
             await _answer(send, *((503, b"stopping\n") if self._is_leaving() else (200, b"ready\n")))
-        elif path is not None and path == self._settings.status_path and _is_local(scope):
+        elif path is not None and path == self._settings.status_path and _is_from_here(scope, peer):
             body = orjson.dumps(describe(self._reports(), time.monotonic()), option=orjson.OPT_INDENT_2)
             await _answer(send, 200, body + b"\n", b"application/json")
         else:
             await self._app(scope, receive, send)
 
 
-def _is_local(scope: Scope) -> bool:
-    client = scope["client"]
+def _is_from_here(scope: Scope, peer: Address | None) -> bool:
+    """Tell whether a request is from this machine: its peer, and every client that is named.
+
+    Whom the server trusts does not matter: what has come by anything elsewhere is from elsewhere.
+    """
+    named = named_clients(scope["headers"])
+    return _is_local(peer) and all(client is not None and _is_local(client) for client in named)
+
+
+def _is_local(client: Address | None) -> bool:
     if client is None or client[1] is None:
         return True  # by a Unix socket
     address = ipaddress.ip_address(client[0])

@@ -329,6 +329,15 @@ def _connect_unix(path: str) -> socket.socket:
     return sock
 
 
+def listens(path: str) -> bool:
+    """Tell whether a server listens on a Unix socket; one that is bound may not do so yet."""
+    try:
+        _connect_unix(path).close()
+    except (FileNotFoundError, ConnectionRefusedError):
+        return False
+    return True
+
+
 class RawClient:
     """A connection on which the test says every byte."""
 

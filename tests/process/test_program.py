@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import signal
+import sys
 from pathlib import Path
 
 import pytest
 
-from .running import RunningServer, Start, new_client, wait_until
+from .running import RawClient, RunningServer, Start, listens, new_client, wait_until
 
 PROGRAM = """
 import asyncio, atexit, sys
@@ -85,6 +86,26 @@ def test_a_failed_start_ends_the_program_with_3(start: Start, folder: Path, text
     assert server.wait_exit() == 3
     assert not (folder / "after").exists()
     assert "Traceback" not in server.log
+
+
+MISSING = {"stdout": ">&-", "stderr": "2>&-", "all": "<&- >&- 2>&-"}
+
+
+@pytest.mark.parametrize("way", ["object", "name", "workers", "own loop"])
+@pytest.mark.parametrize("redirection", MISSING.values(), ids=MISSING.keys())
+def test_a_program_without_standard_streams_serves(start: Start, folder: Path, way: str, redirection: str) -> None:
+    (folder / "program.py").write_text(PROGRAM.replace("port=0", "uds='app.sock'"))
+    server = start(way, runs=("program.py",), under=("sh", "-c", f'exec "$@" {redirection}', "sh", sys.executable))
+    path = str(folder / "app.sock")
+    wait_until(lambda: listens(path))
+    with RawClient(path) as client:
+        assert client.get("/").answer().body == b"hello"
+    server.send_signal(signal.SIGTERM)
+    assert server.wait_exit() == (-signal.SIGTERM if way == "own loop" else 0)
+    assert server.output in ("", 'INFO:     unix - "GET / HTTP/1.1" 200 OK\n')
+    lines = server.log.splitlines()
+    assert all(line.startswith("INFO:     ") for line in lines), server.log
+    assert not any("GET /" in line for line in lines), "the access log is for standard output"
 
 
 UNGUARDED = {

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from .running import SERVED, WORKERS, RawClient, Start, ipv6, new_client, wait_until
+from .running import SERVED, WORKERS, RawClient, Start, ipv6, listens, new_client, wait_until
 
 ONE_PROCESS = """\
 INFO:     fastserve VERSION: served:app, 1 worker, LOOP, PARSER, BUILD, PYTHON
@@ -375,14 +375,6 @@ def test_a_server_without_standard_streams_serves(start: Start, folder: Path) ->
     )
     start(SERVED, "--bind", "unix:app.sock", "--workers", "2", runs=("closed.py",))
     path = str(folder / "app.sock")
-
-    def listens() -> bool:
-        try:
-            RawClient(path).close()
-        except (FileNotFoundError, ConnectionRefusedError):
-            return False  # It is not bound yet, or bound and does not listen yet.
-        return True
-
-    wait_until(listens)
+    wait_until(lambda: listens(path))
     with RawClient(path) as client:
         assert client.get("/").answer().body == b"hello"

@@ -210,6 +210,33 @@ def test_the_status_path_tells_of_all_workers(start: Start) -> None:
         assert {worker["state"] for worker in workers} == {"ready"}
 
 
+@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize(
+    ("bind", "trusted"), [("unix:app.sock", "127.0.0.1"), ("unix:app.sock", "*"), ("127.0.0.1:0", "*")]
+)
+def test_the_status_path_is_not_for_those_who_say_to_be_on_this_machine(
+    start: Start, folder: Path, bind: str, trusted: str, workers: str
+) -> None:
+    options = ("--workers", workers, "--status-path", "/status", "--forwarded-allow-ips", trusted)
+    server = start(SERVED, "--bind", bind, *options).wait_ready()
+    address = str(folder / "app.sock") if bind.startswith("unix:") else server.address
+    with RawClient(address) as client:
+        status = "GET /status HTTP/1.1\r\nHost: test\r\nX-Forwarded-For: {}\r\n\r\n"
+        assert client.send(status.format("127.0.0.1, 203.0.113.9").encode()).answer().status == 404
+        assert client.send(status.format("127.0.0.1").encode()).answer().status == 200
+        assert client.get("/status").answer().status == 200
+
+
+def test_the_status_path_is_not_for_a_peer_elsewhere_that_is_trusted_to_say_who_the_client_is(start: Start) -> None:
+    options = ("--status-path", "/status", "--forwarded-allow-ips", "*", "--proxy-protocol", "on")
+    server = start(SERVED, "--port", "0", *options).wait_ready()
+    with RawClient(server.address) as client:
+        client.send(b"PROXY TCP4 192.0.2.2 127.0.0.1 40000 80\r\n")
+        request = b"GET /status HTTP/1.1\r\nHost: test\r\nX-Forwarded-For: 127.0.0.1\r\n\r\n"
+        assert client.send(request).answer().status == 404
+    wait_until(lambda: '127.0.0.1:0 - "GET /status HTTP/1.1" 404' in server.output)
+
+
 def test_the_ready_path_of_a_single_process_says_no_during_the_drain_delay(start: Start) -> None:
     server = start(SERVED, "--port", "0", "--ready-path", "/ready", "--drain-delay", "1").wait_ready()
     with new_client(server) as client:

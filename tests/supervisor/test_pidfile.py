@@ -96,6 +96,19 @@ def test_a_file_that_says_so_already_is_not_written_again(path: Path) -> None:
         assert path.stat().st_mtime_ns == 0
 
 
+def test_a_file_that_cannot_be_written_any_more_does_not_end_the_server(
+    tmp_path: Path, said: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    path = folder / "fastserve.pid"
+    with PidFile(str(path)) as file:
+        path.unlink()
+        folder.rmdir()
+        file.take_over()
+    assert said.messages == [f"cannot write {path}: No such file or directory. The server goes on without it."]
+
+
 def test_the_file_of_a_predecessor_that_goes_on_stays(path: Path, other: subprocess.Popen[bytes]) -> None:
     path.write_text(f"{other.pid}\n")
     with PidFile(str(path), predecessor=other.pid):

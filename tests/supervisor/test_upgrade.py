@@ -131,6 +131,18 @@ def test_a_new_server_that_is_killed_has_failed(start_heir: StartHeir, listening
     assert reap(heir) == -signal.SIGKILL
 
 
+def test_a_new_server_that_was_ready_and_has_ended_has_failed(start_heir: StartHeir, listening: Open) -> None:
+    sockets = listening("127.0.0.1:0")
+    listen(sockets, slots=2)
+    sockets.steer({1}, {})
+    heir = start_heir(sockets)
+    socket.create_connection(("127.0.0.1", port_of(sockets))).close()
+    assert select.select([heir.channel], [], [], PATIENCE_S)[0], "the heir is silent"
+    os.kill(heir.pid, signal.SIGKILL)
+    assert reap(heir) == -signal.SIGKILL
+    assert heir.is_ready() is None
+
+
 def test_a_new_server_that_cannot_be_started_leaves_nothing_open(start_heir: StartHeir, tmp_path: Path) -> None:
     fds = psutil.Process().num_fds()
     with pytest.raises(FileNotFoundError):

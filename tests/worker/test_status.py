@@ -10,9 +10,9 @@ import pytest
 
 from fastserve.asgi.metrics import LATENCY_BUCKETS
 from fastserve.asgi.types import Message, Receive, Scope, Send
-from fastserve.settings import StatusSettings
+from fastserve.settings import ProxySettings, StatusSettings
 from fastserve.worker.scoreboard import Report, WorkerState
-from fastserve.worker.status import StatusPaths, describe
+from fastserve.worker.status import ForwardedFieldsWithPeer, StatusPaths, describe
 
 LOOPBACK = ("127.0.0.1", 40000)
 
@@ -60,7 +60,8 @@ class Asked:
         async def receive() -> Message:
             raise AssertionError("the body is of no interest")
 
-        await self._app({"type": "http", "path": path, "root_path": "", "client": client, **more}, receive, send)
+        scope = {"type": "http", "path": path, "root_path": "", "client": client, "headers": [], "extensions": {}}
+        await self._app({**scope, **more}, receive, send)
         return sent
 
 
@@ -98,6 +99,50 @@ async def test_the_ready_path_answers_everybody(client: Any) -> None:
 )
 async def test_the_status_path_answers_only_clients_on_this_machine(client: Any, status: int) -> None:
     assert (await Asked()("/status", client))[0]["status"] == status
+
+
+ELSEWHERE = ("192.0.2.2", 40000)
+FROM_HERE = {
+    "nobody in between": (LOOPBACK, "", [], 200),
+    "elsewhere": (ELSEWHERE, "", [], 204),
+    "a trusted peer elsewhere": (ELSEWHERE, "*", [("x-forwarded-for", "127.0.0.1")], 204),
+    "an untrusted peer elsewhere": (ELSEWHERE, "", [("x-forwarded-for", "127.0.0.1")], 204),
+    "a proxy here, for here": (LOOPBACK, "127.0.0.1", [("x-forwarded-for", "127.0.0.2")], 200),
+    "a proxy here, for elsewhere": (LOOPBACK, "127.0.0.1", [("x-forwarded-for", "203.0.113.9")], 204),
+    "an untrusted proxy here": (LOOPBACK, "", [("x-forwarded-for", "203.0.113.9")], 204),
+    "a proxy here that trusts anyone": (LOOPBACK, "*", [("x-forwarded-for", "127.0.0.1, 203.0.113.9")], 204),
+    "two fields": (LOOPBACK, "*", [("x-forwarded-for", "203.0.113.9"), ("x-forwarded-for", "127.0.0.1")], 204),
+    "a name": (LOOPBACK, "*", [("x-forwarded-for", "unknown")], 204),
+    "nothing": (LOOPBACK, "*", [("x-forwarded-for", "")], 204),
+    "many": (LOOPBACK, "*", [("x-forwarded-for", "203.0.113.9" + ",127.0.0.1" * 100)], 204),
+    "Forwarded, for here": (LOOPBACK, "*", [("forwarded", 'for="[::1]";proto=https')], 200),
+    "Forwarded, for elsewhere": (LOOPBACK, "", [("forwarded", "for=203.0.113.9")], 204),
+    "Forwarded, for nobody": (LOOPBACK, "", [("forwarded", "proto=https")], 204),
+    "other fields": (LOOPBACK, "*", [("x-forwarded-proto", "https")], 200),
+    "unix": (None, "", [], 200),
+    "unix, for here": (None, "unix", [("x-forwarded-for", "127.0.0.1")], 200),
+    "unix, for elsewhere": (None, "unix", [("x-forwarded-for", "203.0.113.9")], 204),
+    "unix, untrusted": (None, "127.0.0.1", [("x-forwarded-for", "203.0.113.9")], 204),
+}
+
+
+@pytest.mark.parametrize(("peer", "trusted", "fields", "status"), FROM_HERE.values(), ids=FROM_HERE.keys())
+async def test_the_status_path_is_for_requests_that_were_nowhere_but_on_this_machine(
+    peer: Any, trusted: str, fields: list[tuple[str, str]], status: int
+) -> None:
+    headers = [(name.encode(), value.encode()) for name, value in fields]
+    scope: dict[str, Any] = {"type": "http", "client": peer, "scheme": "http", "headers": headers, "extensions": {}}
+    believed = "forwarded" if "forwarded" in dict(fields) else "for"
+    ForwardedFieldsWithPeer(ProxySettings(trusted=trusted, fields=believed)).apply(scope)
+    assert (await Asked()("/status", **scope))[0]["status"] == status
+
+
+async def test_the_application_does_not_see_what_is_only_for_the_status_path() -> None:
+    scope = {"client": LOOPBACK, "headers": [], "type": "http", "extensions": {}}
+    ForwardedFieldsWithPeer(ProxySettings(trusted="*")).apply(scope)
+    assert scope["extensions"]
+    await Asked()("/other", extensions=scope["extensions"])
+    assert not scope["extensions"]
 
 
 @pytest.mark.parametrize("path", ["/", "/ready/", "/readyness", "/status/x", "/Status", "", "*"])
