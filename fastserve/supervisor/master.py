@@ -248,6 +248,8 @@ class Master:
         self._stop_watching(process.channel)
         process.close()
         worker = self._fleet.exited(pid, status, time.monotonic())
+        if worker is not None and worker.state is State.READY:
+            self._failures_told.clear()  # What keeps its successor from starting is worth being told again.
         self._hooks.call("worker_exit", process.slot, pid, status)
         is_expected = worker is not None and worker.state is State.DRAINING and status == 0
         if not is_expected and not said_why:

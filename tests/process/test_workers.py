@@ -68,6 +68,23 @@ def test_the_death_of_all_workers_at_once_is_survived(start: Start) -> None:
     assert server.stop() == 0
 
 
+def test_an_application_that_cannot_be_loaded_any_more_is_told_when_a_worker_dies_after_a_failed_reload(
+    start: Start, folder: Path
+) -> None:
+    server = start(SERVED, "--port", "0", "--limit-max-requests", "1000000").wait_ready()
+    (folder / "served.py").write_text("import nothing_of_this_name")
+    reason = "Error loading ASGI app: "
+    server.send_signal(signal.SIGHUP)
+    server.wait_log("The reload is given up")
+    assert server.log.count(reason) == 1
+    server.workers[0].kill()
+    server.wait_log(reason, times=2)
+    server.wait_log(
+        "ERROR:    Worker 0 could not be started. The next attempt is in 1 s. There is no worker that serves."
+    )
+    assert server.stop() == 0
+
+
 CRASHING = """\
 import os
 import time
