@@ -357,7 +357,7 @@ class ArbiterAsOwner:
         self._beat_at = time.monotonic()
         worker.notify()
         if worker.cfg.timeout:
-            faulthandler.dump_traceback_later(worker.cfg.timeout + _LATE_S)
+            faulthandler.dump_traceback_later(worker.cfg.timeout + _LATE_S, file=2)
         if worker.ppid != os.getppid():
             if not self._is_hurried:
                 worker.log.error("The arbiter has ended. Shutting down.")

@@ -165,7 +165,7 @@ class Parent:
         """Stop: SIGTERM may come twice, from the parent and from whoever sent it to all processes."""
         if os.getppid() != self._pid:
             # The loop may be blocked, and then it does not see that the parent has ended.
-            faulthandler.dump_traceback_later(_BLOCKED_ORPHAN_S, exit=True)
+            faulthandler.dump_traceback_later(_BLOCKED_ORPHAN_S, exit=True, file=2)
             if not server.is_stopping:
                 server.stop_quickly()
         elif number == signal.SIGQUIT:

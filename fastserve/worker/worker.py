@@ -106,7 +106,7 @@ class Signals:
         if self._server.is_forced and not was_forced:
             # The loop may be blocked for good. This watchdog needs neither the loop nor the interpreter's lock, and
             # shows what it was that did not end.
-            faulthandler.dump_traceback_later(_FORCE_S, exit=True)
+            faulthandler.dump_traceback_later(_FORCE_S, exit=True, file=2)
             # A handler takes no lock that what it has interrupted may hold, as starting a threading.Thread does.
             _thread.start_new_thread(_announce_cut, ())
 

@@ -285,7 +285,7 @@ def test_a_signal_after_the_parent_has_ended_arms_a_watchdog_for_a_loop_that_is_
 ) -> None:
     server = PlayedServer()
     Parent(channel[1], os.getpid(), new_record()).tell(signal.SIGTERM, server.typed)  # a process that is not our parent
-    assert (server.stops, watchdog) == (["quickly"], [((3.0,), {"exit": True})])
+    assert (server.stops, watchdog) == (["quickly"], [((3.0,), {"exit": True, "file": 2})])
 
 
 @pytest.mark.usefixtures("loop_factory")

@@ -191,7 +191,7 @@ def test_a_signal_that_forces_the_end_arms_a_watchdog_and_one_that_does_not_arms
         owner.loop.call_later(0.05, signal.raise_signal, SIGNAL)
 
     assert run(settings(tmp_path, text), sock, PlayedOwner(raise_twice)) == 0
-    assert watchdog == [((1.0,), {"exit": True})]
+    assert watchdog == [((1.0,), {"exit": True, "file": 2})]
     assert sys.modules["mine"].events == ["start", "stop"]
 
 
