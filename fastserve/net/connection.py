@@ -268,15 +268,12 @@ class Connection(Stream):
         self._phase = _WAITING
         self._head_is_sent = False
         self._wire.start_next_message()
-        if not self._is_reading:
-            self._resume_reading()
         if self._is_pumping:
             return
         if self._wire.count_unread():
             # In a turn of its own: the application of the request before may still be running, inside send().
             self._pump_later()
-        else:
-            self._await_request()
+        self._await_request()
 
     def _refuse(self, violation: ProtocolViolation) -> None:
         self._state.log_refusal(self.client, violation)
@@ -309,6 +306,8 @@ class Connection(Stream):
         elif self._wire.is_ended:
             self._close()
         else:
+            if not self._is_reading:
+                self._resume_reading()
             self._state.deadlines.set(self, self._state.idle_s)
 
     def _watch_body(self) -> None:
