@@ -303,6 +303,8 @@ class ArbiterAsOwner:
     def count(self, exchange: Answered) -> None:
         """Count a request, and leave when they are enough for one worker."""
         worker = self._worker
+        if exchange.is_refused:
+            return
         worker.nr += 1
         if worker.nr == worker.max_requests and self._server is not None and not self._server.is_stopping:
             worker.log.info("Autorestarting worker after current request.")
@@ -458,7 +460,7 @@ def _request_hooks(worker: FastserveWorker) -> list[Callable[[Answered], None]]:
         environ = request.environ()
         if logs and passes_filters(exchange, _FILTERED_BY):
             worker.log.access(response, request, environ, timedelta(seconds=perf_counter() - exchange.started_at))
-        if has_hook:
+        if has_hook and not exchange.is_refused:  # As for pre_request, the application was not called.
             try:
                 worker.cfg.post_request(worker, request, environ, response)
             except Exception:  # The response is sent, whatever the user's function does.

@@ -320,14 +320,24 @@ def log_with(server: logging.Logger, access: logging.Logger) -> None:
     What the application has done to uvicorn's, or does later, can be adopted as ever.
     """
     for ours, theirs, other in (("fastserve", "uvicorn.error", server), ("fastserve.access", "uvicorn.access", access)):
-        for logger in map(logging.getLogger, (ours, theirs)):
-            if not logger.handlers:
-                logger.handlers = other.handlers[:]
-                logger.propagate = False
-            if logger.level == logging.NOTSET:
-                logger.setLevel(other.level)
-        given = _Effect(other.handlers[:], [], other.getEffectiveLevel(), False)
-        _seen[theirs] = given, _Effect.of(logging.getLogger(ours))
+        own = logging.getLogger(ours)
+        if not own.handlers and own.level == logging.NOTSET:  # Else it is in the configuration.
+            _log_like(own, other)
+        _log_like(logging.getLogger(theirs), other)
+        given = _Effect(_Effect.of(other).handlers, [], other.getEffectiveLevel(), False)
+        _seen[theirs] = given, _Effect.of(own)
+
+
+def _log_like(logger: logging.Logger, other: logging.Logger) -> None:
+    if logger.handlers:
+        pass  # It has its own already.
+    elif other.handlers and not other.propagate:
+        logger.handlers = other.handlers[:]
+        logger.propagate = False
+    else:
+        logger.parent = other  # Loggers above have a say in it.
+    if logger.level == logging.NOTSET:
+        logger.setLevel(other.level)
 
 
 def adopt_uvicorn_loggers() -> None:

@@ -55,6 +55,7 @@ class ScriptedTransport(asyncio.Transport):
         self._has_arrived_eof = False
         self.writes: list[bytes] = []
         self.unsent = 0
+        self.overhead = 0  # of each write, in what is unsent
         self.high_water: int | None = None
         self._reads = True
         self.is_shut = False  # write_eof() was called
@@ -76,7 +77,7 @@ class ScriptedTransport(asyncio.Transport):
         if not self.is_closed:
             self.writes.append(data)
             if self.unsent:  # The client is not reading.
-                self.unsent += len(data)
+                self.unsent += len(data) + self.overhead
 
     def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview[Any]]) -> None:
         for data in list_of_data:

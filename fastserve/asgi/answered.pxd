@@ -6,7 +6,7 @@ cdef class Answered(Answering):
     cdef readonly RequestHead head
     cdef public object scope, fields
     cdef public int status
-    cdef public bint is_cut
+    cdef public bint is_cut, is_refused
     cdef public unsigned long long sent_bytes
     cdef public double started_at
 

@@ -14,16 +14,18 @@ class Answered(Answering):
 
     head: of the request. scope: for the application, which may change it. status: of the response, 0 before there is
     one, NO_RESPONSE when the server has closed the connection without. is_cut: the server has ended the request.
-    fields: of the response, as the application gave them. sent_bytes: of its body; of messages before compression, in a
-    WebSocket. started_at: of the performance counter, in seconds.
+    is_refused: it has answered without the application. fields: of the response, as the application gave them.
+    sent_bytes: of its body; of messages before compression, in a WebSocket. started_at: of the performance counter, in
+    seconds.
     """
 
-    __slots__ = ("fields", "head", "is_cut", "scope", "sent_bytes", "started_at", "status")
+    __slots__ = ("fields", "head", "is_cut", "is_refused", "scope", "sent_bytes", "started_at", "status")
 
     head: RequestHead
     scope: Scope
     status: int
     is_cut: bool
+    is_refused: bool
     fields: Iterable[Field]
     sent_bytes: int
     started_at: float

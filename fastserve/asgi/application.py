@@ -115,6 +115,7 @@ class Application(Caller):
         """Tell the observers of a request that the server answers itself, before there is an exchange for it."""
         exchange = Exchange.__new__(Exchange)
         exchange.begin(head, self._scopes.build(head, stream), stream, self)
+        exchange.is_refused = True
         exchange.cut_short(status)
         self.response_sent(exchange)
 

@@ -118,7 +118,7 @@ class Exchange(Answered):
         self._has_trailers = False  # announced by the application
         self._trailers: list[Field] | None = None  # those that there are yet; None when the client takes none
         self.status = 0
-        self.is_cut = False
+        self.is_cut = self.is_refused = False
         self.fields: Iterable[Field] = ()
         self.sent_bytes = 0
         self.started_at = _perf_counter()

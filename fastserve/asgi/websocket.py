@@ -166,7 +166,7 @@ class Session(Receiver):
         self.status = 0
         self.fields: Iterable[Field] = ()
         self.sent_bytes = 0
-        self.is_cut = False
+        self.is_cut = self.is_refused = False
         self.started_at = perf_counter()
 
     def __repr__(self) -> str:

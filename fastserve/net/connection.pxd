@@ -60,9 +60,12 @@ cdef class Connection(Stream):
     @cython.locals(parts=list)
     cpdef _release(self)
     cdef Py_ssize_t _look_at_unsent(self) except -1
-    cdef _expect_unsent(self, Py_ssize_t size)
+    cdef bint _is_behind(self) except -1
+    cdef _note_written(self)
     cdef _write(self, list parts, Py_ssize_t size)
+    @cython.locals(is_behind=bint)
     cdef _write_one(self, bytes data)
+    @cython.locals(is_behind=bint)
     cdef _write_all(self, list parts)
     @cython.locals(exchange=Answering)
     cpdef bytes switch(self, object fields)

@@ -105,7 +105,7 @@ class Connection(Stream):
         self._is_retired = False  # the next response is the last one
         self._discarded = 0
         self._linger_until = 0.0
-        self._unsent_seen = 0  # how much would be unsent if the client had taken nothing since last looked at
+        self._unsent_seen = 0  # how much was unsent when last looked at, or after what was written since
         self._unsent_until = 0.0  # when the client must have taken some of that
         self._changed: asyncio.Event | None = None  # set when it becomes writable or closed, for those who wait
 
@@ -364,10 +364,13 @@ class Connection(Stream):
         self._unsent_seen = unsent
         return unsent
 
-    def _expect_unsent(self, size: int) -> None:
-        """Take note that so much is written: if that is unsent too, the client has not taken anything."""
-        if self._unsent_seen:
-            self._unsent_seen += size
+    def _is_behind(self) -> bool:
+        """Tell whether something was unsent when last looked at, and still is: writing more is then to be noted."""
+        return self._unsent_seen > 0 and self._look_at_unsent() > 0
+
+    def _note_written(self) -> None:
+        """Take note of what is unsent after more was written: that it is more says nothing of the client."""
+        self._unsent_seen = self._transport.get_write_buffer_size()
 
     # What the exchange calls (see net.stream).
 
@@ -414,13 +417,16 @@ class Connection(Stream):
             self._write_one(b"".join(parts))
 
     def _write_one(self, data: bytes) -> None:
-        self._expect_unsent(len(data))
+        is_behind = self._is_behind()
         self._transport.write(data)
+        if is_behind:
+            self._note_written()
 
     def _write_all(self, parts: list[bytes]) -> None:
-        if self._unsent_seen:
-            self._expect_unsent(sum(map(len, parts)))
+        is_behind = self._is_behind()
         self._transport.writelines(parts)
+        if is_behind:
+            self._note_written()
         if _WRITELINES_FORGETS_LIMIT and not self.sends_files and self._transport.get_write_buffer_size():
             self._transport.set_write_buffer_limits(high=self._state.limits.unsent_bytes)
 
@@ -471,8 +477,10 @@ class Connection(Stream):
         before, after = self._response.encode_around(count, last)
         self._head_is_sent = True
         if self._response.has_body():
-            self._expect_unsent(len(before) + count + len(after))
+            is_behind = self._is_behind()
             cast(Any, self._transport).send_file(before, fd, offset, count, after)
+            if is_behind:
+                self._note_written()
         else:
             self._write_one(before)
             count = 0

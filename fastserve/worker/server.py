@@ -219,6 +219,8 @@ class Server:
         )
 
     def _count_down(self, exchange: Answered) -> None:
+        if exchange.is_refused:
+            return  # It did not wear the application.
         self._requests_left -= 1
         if not self._requests_left:
             self._on_worn(f"it has served {self._settings.recycling.max_requests} requests or more")

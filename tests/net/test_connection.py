@@ -1462,10 +1462,14 @@ async def test_what_the_application_goes_on_writing_is_nothing_that_the_client_h
     call.end()
 
 
-async def test_a_client_that_takes_less_than_the_application_writes_is_not_cut() -> None:
+@pytest.mark.parametrize("overhead", [0, 22], ids=["plain", "TLS"])
+async def test_a_client_that_takes_less_than_the_application_writes_is_not_cut(
+    overhead: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     app = PlayedApp()
     rig = Rig(app, timeout_write=20)
     peer = rig.connect()
+    monkeypatch.setattr(peer.transport, "overhead", overhead)
     call = await begin(app, peer, request())
     await call.start()
     await call.body(bytes(20_000), more=True)
@@ -1473,8 +1477,9 @@ async def test_a_client_that_takes_less_than_the_application_writes_is_not_cut()
     sending: list[asyncio.Future[None]] = []
     for _ in range(10):
         await rig.pass_time(15)
-        peer.transport.unsent -= 1000
+        peer.transport.unsent -= 10
         sending.append(asyncio.ensure_future(call.body(bytes(20_000), more=True)))
+        await turns()
     assert not peer.transport.is_aborted()
     peer.reset()
     await asyncio.gather(*sending, return_exceptions=True)

@@ -360,6 +360,21 @@ def test_what_is_logged_for_uvicorn_goes_where_gunicorn_logs(gunicorn: Begin, fo
     wait_until(lambda: re.search(r"\[[0-9]+\] \[WARNING\] said for uvicorn\n", server.log) is not None)
 
 
+def test_messages_go_on_to_the_root_where_gunicorns_do(current: Begin, folder: Path) -> None:
+    (folder / "conf.py").write_text(
+        "logconfig_dict = {'version': 1, 'disable_existing_loggers': False,\n"
+        "  'formatters': {'root': {'format': 'ROOT %(name)s %(message)s'}},\n"
+        "  'handlers': {'root': {'class': 'logging.StreamHandler', 'formatter': 'root'}},\n"
+        "  'root': {'handlers': ['root'], 'level': 'INFO'},\n"
+        "  'loggers': {'gunicorn.error': {'handlers': [], 'propagate': True, 'level': 'INFO'}}}\n"
+    )
+    (folder / "logging_app.py").write_text(LOGGING.format(replaced=""))
+    server = current("-c", "conf.py", app="logging_app:app").wait_workers()
+    assert get(server, "/").text == "hello"
+    server.wait_log("ROOT uvicorn.error said for uvicorn\n")
+    assert re.search(r"^ROOT fastserve Started server process \[[0-9]+\]$", server.log, re.M)
+
+
 @pytest.mark.parametrize("options", [(), ("--preload",)], ids=["loaded in the worker", "preloaded"])
 def test_what_an_application_does_to_uvicorns_logger_holds_and_no_line_comes_twice(
     current: Begin, folder: Path, options: tuple[str, ...]
@@ -402,6 +417,9 @@ def test_hooks_see_requests_and_the_life_of_a_worker(gunicorn: Begin, folder: Pa
         "def worker_exit(server, worker):\n    note('exit')\n"
     )
     server = gunicorn("-c", "conf.py").wait_workers()
+    with RawClient(server.address) as client:
+        client.send(b"GET / HTTP/1.1\r\n\r\n")
+        assert client.answer().status == 400
     assert get(server, "/?a").text == "hello"
     wait_until(lambda: "post" in (folder / "hooks").read_text())  # which is called when the response is sent
     server.send_signal(signal.SIGINT)
