@@ -797,6 +797,9 @@ async def test_a_worker_is_worn_after_so_many_requests_and_serves_on(sock: socke
         client = await run.connect()
         for _ in range(2):
             await client.ask(request())
+        for _ in range(3):  # which never get to the application
+            refused = await run.connect()
+            assert (await refused.ask(request("/", "expect: more"))).startswith(b"HTTP/1.1 417 ")
         assert run.worn == []
         for _ in range(2):
             await client.ask(request())
