@@ -279,7 +279,7 @@ def test_a_stop_while_the_application_starts_is_obeyed(start: Start, folder: Pat
 def test_a_stop_while_the_application_is_imported_is_obeyed(
     start: Start, folder: Path, workers: str, number: int
 ) -> None:
-    # In short sleeps: Python does not see a signal that comes just before the system call of one (PEP 475 does not help).
+    # In short sleeps: Python does not see a signal that comes just before the system call of one.
     (folder / "slow.py").write_text("import time\nopen('importing', 'w').close()\nwhile True:\n    time.sleep(0.01)\n")
     server = start("slow:app", "--bind", "unix:app.sock", "--workers", workers)
     wait_until((folder / "importing").exists)
