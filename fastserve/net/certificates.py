@@ -64,7 +64,7 @@ class Certificates:
         self._loaded = self._seen = _signature(self._settings)
         try:
             self.context = self._adapt(_load(self._settings))
-        except CertificateError as error:
+        except (CertificateError, OSError) as error:  # A file may vanish between one look at it and the next.
             _log.error("%s. The certificates that were loaded before stay in use.", error)
         else:
             _log.info("The TLS certificates were loaded anew.")

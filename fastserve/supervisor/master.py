@@ -312,7 +312,7 @@ class Master:
             self._weigh(self._settings.recycling.memory_bytes)
         if self._certificates is not None and now >= self._look_at_certificates:
             self._look_at_certificates = now + _LOOK_AT_CERTIFICATES_S
-            _renew(self._certificates.reload_if_changed)
+            self._certificates.reload_if_changed()
         if self._notifier.watchdog_s is not None and now >= self._alive_at:
             self._alive_at = now + self._notifier.watchdog_s
             self._notifier.alive()
@@ -367,7 +367,7 @@ class Master:
         )
         _log.info("Received SIGHUP, replacing all workers: %s.", what)
         if self._certificates is not None:
-            _renew(self._certificates.reload)
+            self._certificates.reload()
         self._failures_told.clear()
         self._owes_ready = True
         self._notifier.reloading()
@@ -609,14 +609,6 @@ def _fleet_times(settings: Settings) -> FleetTimes:
         lifetime_s=settings.recycling.lifetime_s or math.inf,
         delay_s=timeouts.drain_delay_s,
     )
-
-
-def _renew(renew: Callable[[], None]) -> None:
-    """Read certificates again. A file may vanish between one look at it and the next."""
-    try:
-        renew()
-    except OSError as error:
-        _log.error("%s. The certificates that were loaded before stay in use.", error)
 
 
 def _do_nothing(number: int, frame: FrameType | None) -> None:
