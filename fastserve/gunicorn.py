@@ -302,9 +302,9 @@ class ArbiterAsOwner:
 
     def count(self, exchange: Answered) -> None:
         """Count a request, and leave when they are enough for one worker."""
-        worker = self._worker
         if exchange.is_refused:
             return
+        worker = self._worker
         worker.nr += 1
         if worker.nr == worker.max_requests and self._server is not None and not self._server.is_stopping:
             worker.log.info("Autorestarting worker after current request.")

@@ -329,13 +329,12 @@ def log_with(server: logging.Logger, access: logging.Logger) -> None:
 
 
 def _log_like(logger: logging.Logger, other: logging.Logger) -> None:
-    if logger.handlers:
-        pass  # It has its own already.
-    elif other.handlers and not other.propagate:
-        logger.handlers = other.handlers[:]
-        logger.propagate = False
-    else:
-        logger.parent = other  # Loggers above have a say in it.
+    if not logger.handlers:
+        if other.handlers and not other.propagate:
+            logger.handlers = other.handlers[:]
+            logger.propagate = False
+        else:
+            logger.parent = other  # Loggers above have a say in it.
     if logger.level == logging.NOTSET:
         logger.setLevel(other.level)
 

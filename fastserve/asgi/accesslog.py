@@ -135,6 +135,19 @@ def log_handshake(session: Answered) -> None:
     _server_log.info('%s - "WebSocket %s" %s', _client(session), _target(session), outcome)
 
 
+def log_opened(session: Answered) -> None:
+    """Log, where uvicorn has it, what has become of a handshake."""
+    if session.status == _SWITCHING_PROTOCOLS:
+        _server_log.info("connection open")
+    else:
+        _server_log.info("connection rejected (%s)", _with_phrase(session.status))
+
+
+def log_closed(session: Answered) -> None:
+    """Log, where uvicorn has it, that a WebSocket is over."""
+    _server_log.info("connection closed")
+
+
 def _direct_stream(format_text: str | None) -> TextIO | None:
     """Return the stream that lines may be written to; None when they have to be records of the logging module."""
     if not is_direct(_log) or logging.getLogRecordFactory() is not logging.LogRecord:
@@ -179,8 +192,12 @@ def _default_line(exchange: Answered) -> str:
     )
 
 
-_STATUSES = {status: f"{status} {phrase(status)}".rstrip() for status in range(100, 600)}
-_STATUSES[0] = f"{_CLIENT_CLOSED_REQUEST} {phrase(_CLIENT_CLOSED_REQUEST)}"
+def _with_phrase(status: int) -> str:
+    return f"{status} {phrase(status)}".rstrip()
+
+
+_STATUSES = {status: _with_phrase(status) for status in range(100, 600)}
+_STATUSES[0] = _with_phrase(_CLIENT_CLOSED_REQUEST)
 
 
 def _json_line(exchange: Answered) -> str:

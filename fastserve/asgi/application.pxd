@@ -25,8 +25,9 @@ cdef class Application(Caller):
 
     @cython.locals(exchange=Exchange)
     cpdef observe_refusal(self, RequestHead head, Stream stream, int status)
-    @cython.locals(exchange=Exchange)
     cpdef Answering open_exchange(self, RequestHead head, Stream stream)
+    @cython.locals(exchange=Exchange)
+    cdef Exchange _new_exchange(self, RequestHead head, Stream stream)
     cpdef object start(self, object coroutine)
     cpdef ended(self)
     cpdef returned(self, Exchange exchange, object result)

@@ -107,14 +107,16 @@ class Application(Caller):
         """
         if head.protocol is not None and head.protocol == WEBSOCKET and self.open_session is not None:
             return self.open_session(head, stream)
+        return self._new_exchange(head, stream)
+
+    def _new_exchange(self, head: RequestHead, stream: Stream) -> Exchange:
         exchange = Exchange.__new__(Exchange)
         exchange.begin(head, self._scopes.build(head, stream), stream, self)
         return exchange
 
     def observe_refusal(self, head: RequestHead, stream: Stream, status: int) -> None:
         """Tell the observers of a request that the server answers itself, before there is an exchange for it."""
-        exchange = Exchange.__new__(Exchange)
-        exchange.begin(head, self._scopes.build(head, stream), stream, self)
+        exchange = self._new_exchange(head, stream)
         exchange.is_refused = True
         exchange.cut_short(status)
         self.response_sent(exchange)

@@ -13,15 +13,12 @@ from fastserve.asgi.scope import ScopeBuilder
 from fastserve.asgi.types import ASGIApp
 from fastserve.asgi.websocket import Session, SessionCaller
 from fastserve.errors import ProtocolViolation
-from fastserve.logs import phrase
 from fastserve.net.stream import Stream
 from fastserve.settings import ConnectionLimits, WebSocketSettings
 from fastserve.wire.events import RequestHead
 from fastserve.wire.ws.handshake import read_handshake
 
 _log = logging.getLogger("fastserve")
-
-_SWITCHING_PROTOCOLS = 101
 
 
 class Sessions(SessionCaller):
@@ -101,16 +98,3 @@ class Sessions(SessionCaller):
         self._application.websockets -= 1
         self._application.ended()
         tell(self._on_ended, session)
-
-
-def log_opened(session: Session) -> None:
-    """Log, where uvicorn has it, what has become of a handshake."""
-    if session.status == _SWITCHING_PROTOCOLS:
-        _log.info("connection open")
-    else:
-        _log.info("connection rejected (%s)", f"{session.status} {phrase(session.status)}".rstrip())
-
-
-def log_closed(session: Session) -> None:
-    """Log, where uvicorn has it, that a WebSocket is over."""
-    _log.info("connection closed")

@@ -60,12 +60,10 @@ cdef class Connection(Stream):
     @cython.locals(parts=list)
     cpdef _release(self)
     cdef Py_ssize_t _look_at_unsent(self) except -1
-    cdef bint _is_behind(self) except -1
-    cdef _note_written(self)
+    cdef _begin_write(self)
+    cdef _end_write(self)
     cdef _write(self, list parts, Py_ssize_t size)
-    @cython.locals(is_behind=bint)
     cdef _write_one(self, bytes data)
-    @cython.locals(is_behind=bint)
     cdef _write_all(self, list parts)
     @cython.locals(exchange=Answering)
     cpdef bytes switch(self, object fields)

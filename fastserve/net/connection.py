@@ -282,7 +282,7 @@ class Connection(Stream):
             self._state.observe_refusal(head, self, violation.status)
         self._cut_exchange(violation.status)
         if not self._head_is_sent:
-            self._transport.writelines(self._wire.encode_refusal(violation))
+            self._write_all(self._wire.encode_refusal(violation))
         self._linger()
 
     def _cut_exchange(self, status: int) -> None:
@@ -306,8 +306,7 @@ class Connection(Stream):
         elif self._wire.is_ended:
             self._close()
         else:
-            if not self._is_reading:
-                self._resume_reading()
+            self._resume_reading()
             self._state.deadlines.set(self, self._state.idle_s)
 
     def _watch_body(self) -> None:
@@ -327,12 +326,14 @@ class Connection(Stream):
         if is_full and self._is_reading:
             self._is_reading = False
             self._transport.pause_reading()
-        elif not is_full and not self._is_reading:
+        elif not is_full:
             self._resume_reading()
 
     def _resume_reading(self) -> None:
-        self._is_reading = True
-        self._transport.resume_reading()
+        """Read on, if reading is paused."""
+        if not self._is_reading:
+            self._is_reading = True
+            self._transport.resume_reading()
 
     def pass_deadline(self) -> None:
         """Act on a deadline that is over (see net.deadlines)."""
@@ -364,13 +365,15 @@ class Connection(Stream):
         self._unsent_seen = unsent
         return unsent
 
-    def _is_behind(self) -> bool:
-        """Tell whether something was unsent when last looked at, and still is: writing more is then to be noted."""
-        return self._unsent_seen > 0 and self._look_at_unsent() > 0
+    def _begin_write(self) -> None:
+        """See what the client has taken, if something was unsent, before there is more."""
+        if self._unsent_seen:
+            self._look_at_unsent()
 
-    def _note_written(self) -> None:
-        """Take note of what is unsent after more was written: that it is more says nothing of the client."""
-        self._unsent_seen = self._transport.get_write_buffer_size()
+    def _end_write(self) -> None:
+        """Take note that there is more unsent, if something was: that says nothing of the client."""
+        if self._unsent_seen:
+            self._unsent_seen = self._transport.get_write_buffer_size()
 
     # What the exchange calls (see net.stream).
 
@@ -417,16 +420,14 @@ class Connection(Stream):
             self._write_one(b"".join(parts))
 
     def _write_one(self, data: bytes) -> None:
-        is_behind = self._is_behind()
+        self._begin_write()
         self._transport.write(data)
-        if is_behind:
-            self._note_written()
+        self._end_write()
 
     def _write_all(self, parts: list[bytes]) -> None:
-        is_behind = self._is_behind()
+        self._begin_write()
         self._transport.writelines(parts)
-        if is_behind:
-            self._note_written()
+        self._end_write()
         if _WRITELINES_FORGETS_LIMIT and not self.sends_files and self._transport.get_write_buffer_size():
             self._transport.set_write_buffer_limits(high=self._state.limits.unsent_bytes)
 
@@ -477,10 +478,9 @@ class Connection(Stream):
         before, after = self._response.encode_around(count, last)
         self._head_is_sent = True
         if self._response.has_body():
-            is_behind = self._is_behind()
+            self._begin_write()
             cast(Any, self._transport).send_file(before, fd, offset, count, after)
-            if is_behind:
-                self._note_written()
+            self._end_write()
         else:
             self._write_one(before)
             count = 0
@@ -551,8 +551,7 @@ class Connection(Stream):
             self._phase = _DISCARDING
             self._discarded = 0
             self._state.deadlines.set(self, _DISCARD_S)
-            if not self._is_reading:
-                self._resume_reading()
+            self._resume_reading()
 
     # Closing.
 
@@ -608,8 +607,7 @@ class Connection(Stream):
             self._transport.write_eof()
         self._linger_until = self._state.deadlines.now + _LINGER_ALL_S
         self._state.deadlines.set(self, _LINGER_S)
-        if not self._is_reading:
-            self._resume_reading()
+        self._resume_reading()
 
     def _close(self) -> None:
         self._release()

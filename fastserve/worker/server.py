@@ -15,14 +15,14 @@ from typing import Any
 
 from fastserve.accel import accelerate, entrance, read_routes
 from fastserve.addresses import AllowList, describe_client, socket_authority
-from fastserve.asgi.accesslog import open_access_log
+from fastserve.asgi.accesslog import log_closed, log_opened, open_access_log
 from fastserve.asgi.answered import Answered
 from fastserve.asgi.application import Application
 from fastserve.asgi.calling import too_busy
 from fastserve.asgi.forwarded import ForwardedFields
 from fastserve.asgi.metrics import Metrics
 from fastserve.asgi.scope import ScopeBuilder
-from fastserve.asgi.sessions import Sessions, log_closed, log_opened
+from fastserve.asgi.sessions import Sessions
 from fastserve.asgi.tracing import tracer
 from fastserve.asgi.types import ASGIApp
 from fastserve.errors import BindError, ProtocolViolation
