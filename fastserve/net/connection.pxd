@@ -22,6 +22,7 @@ cdef class Connection(Stream):
     cdef list _held
     cdef Py_ssize_t _discarded, _held_bytes, _unsent_seen
     cdef double _linger_until, _unsent_until
+    cdef readonly double idle_since
 
     cpdef connection_made(self, object transport)
     @cython.locals(left=double, exchange=Answering)
@@ -73,6 +74,8 @@ cdef class Connection(Stream):
     @cython.locals(wire=Http1)
     cdef bint _must_close(self, bint last) except -1
     cdef _end_response(self)
+    cdef bint _has_no_request(self) except -1
+    cpdef bint close_if_idle(self) except -1
     cpdef cut(self)
     cpdef object change(self)
     cdef _close_after_response(self)

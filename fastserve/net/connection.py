@@ -64,6 +64,8 @@ class Connection(Stream):
 
     What an exchange is told may be its end, which lets go of it. A method that tells it something therefore keeps a
     reference of its own: where both are compiled, a call does not.
+
+    idle_since: when it was last found to have no request, in seconds of the monotonic clock.
     """
 
     __slots__ = (
@@ -86,6 +88,7 @@ class Connection(Stream):
         "_unsent_seen",
         "_unsent_until",
         "_wire",
+        "idle_since",
     )
 
     def __init__(self, state: ServerState) -> None:
@@ -105,6 +108,7 @@ class Connection(Stream):
         self._is_retired = False  # the next response is the last one
         self._discarded = 0
         self._linger_until = 0.0
+        self.idle_since = state.deadlines.now
         self._unsent_seen = 0  # how much was unsent when last looked at, or after what was written since
         self._unsent_until = 0.0  # when the client must have taken some of that
         self._changed: asyncio.Event | None = None  # set when it becomes writable or closed, for those who wait
@@ -307,6 +311,7 @@ class Connection(Stream):
             self._close()
         else:
             self._resume_reading()
+            self.idle_since = self._state.deadlines.now
             self._state.deadlines.set(self, self._state.idle_s)
 
     def _watch_body(self) -> None:
@@ -349,7 +354,7 @@ class Connection(Stream):
             self.cut()
         elif self._phase == _SWITCHED:
             self.expect()
-        elif self._phase == _WAITING or (self._phase == _RECEIVING and self._wire.is_idle()):
+        elif self._has_no_request():
             self._close()
         elif self._phase == _DISCARDING:
             self._linger()
@@ -533,7 +538,7 @@ class Connection(Stream):
     def _must_close(self, last: bool) -> bool:
         """Tell whether the response that is about to begin is known to be the last one."""
         wire = self._wire
-        if not self._state.keeps_connections or self._is_retired or self._awaits_continue:
+        if not self._state.keeps_connections or self._state.is_crowded or self._is_retired or self._awaits_continue:
             return True
         if wire.is_complete:
             return wire.is_ended and not wire.count_unread()
@@ -561,7 +566,7 @@ class Connection(Stream):
         cuts_heads: whether a head that has begun is not waited for.
         """
         idle_s = self._state.idle_s
-        if self._phase == _WAITING or (self._phase == _RECEIVING and self._wire.is_idle()):
+        if self._has_no_request():
             self._state.deadlines.set(self, idle_s)
         elif self._phase == _RECEIVING and cuts_heads:
             self._close()
@@ -572,6 +577,16 @@ class Connection(Stream):
     def retire(self) -> None:
         """Close after the next response. A connection without a request stays as long as it may without one."""
         self._is_retired = True
+
+    def close_if_idle(self) -> bool:
+        """Close if there is no request nor anything left to send, and tell whether that was so."""
+        is_idle = self._has_no_request() and not self._transport.get_write_buffer_size()
+        if is_idle:
+            self._close()
+        return is_idle
+
+    def _has_no_request(self) -> bool:
+        return (self._phase == _WAITING or self._phase == _RECEIVING) and self._wire.is_idle()
 
     def cut(self) -> None:
         """Close at once, whatever is left to do."""

@@ -5,7 +5,7 @@ cdef class ServerState:
     cdef public object loop
     cdef readonly object timeouts, limits, new_wire, open_exchange, log_refusal, observe_refusal
     cdef public Deadlines deadlines
-    cdef public bint keeps_connections, is_draining
+    cdef public bint keeps_connections, is_draining, is_crowded
     cdef public double idle_s
     cdef readonly set connections
     cdef public Py_ssize_t coming

@@ -28,7 +28,7 @@ class ServerState:
     exchange, as far as its head is known, and of the status. keeps_connections: whether connections are kept alive,
     which they are not when the worker is about to stop. is_draining: whether they are to end as soon as they can.
     idle_s: how long they may stay without a request, in seconds. coming: connections that are accepted and not yet
-    among `connections`.
+    among `connections`. is_crowded: whether further ones wait in the kernel's queue (see net.crowd).
     """
 
     __slots__ = (
@@ -37,6 +37,7 @@ class ServerState:
         "connections",
         "deadlines",
         "idle_s",
+        "is_crowded",
         "is_draining",
         "keeps_connections",
         "limits",
@@ -71,6 +72,7 @@ class ServerState:
         self.observe_refusal = observe_refusal
         self.keeps_connections = keeps_connections
         self.is_draining = False
+        self.is_crowded = False
         self.idle_s = timeouts.keep_alive_s
         self.connections: set[Connection | Introduction | TlsTransport] = set()
         self.coming = 0

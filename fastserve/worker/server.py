@@ -29,6 +29,7 @@ from fastserve.errors import BindError, ProtocolViolation
 from fastserve.logs import adopt_uvicorn_loggers
 from fastserve.net.ageing import Ages
 from fastserve.net.certificates import Certificates, open_certificates
+from fastserve.net.crowd import Crowd
 from fastserve.net.deadlines import TICK_S, Deadlines
 from fastserve.net.listener import Listener
 from fastserve.net.stream import Address
@@ -167,7 +168,8 @@ class Server:
         )
         age_s = settings.connections.age_s
         self._ages = Ages(age_s) if age_s is not None else None
-        self._listeners = [Listener(sock, self._state, self._transports) for sock in sockets]
+        self._crowd = Crowd(self._state)
+        self._listeners = [Listener(sock, self._state, self._transports, self._crowd) for sock in sockets]
         self._stopping = Stopping.NOT
         self._is_replaced = False  # it stops, and the server does not
         self._has_left = False
@@ -384,6 +386,7 @@ class Server:
     def _tick(self) -> None:
         self._loop.call_later(TICK_S, self._tick)  # First, so that nothing can stop the clock.
         self._state.deadlines.tick(self._loop.time())
+        self._crowd.tick()
         if self._ages is not None:
             self._ages.tick(self._loop.time(), self._state.connections)
         now = int(time.time())

@@ -16,6 +16,7 @@ import pytest
 from fastserve.asgi.types import ASGIApp
 from fastserve.errors import InvalidMessage, InvalidResponse
 from fastserve.net.certificates import Certificates
+from fastserve.net.crowd import Crowd
 from fastserve.net.listener import Listener
 from fastserve.net.transports import transports_for
 from tests.certificates import client_context, tls_settings
@@ -67,7 +68,7 @@ def sites(request: pytest.FixtureRequest, tmp_path: Path) -> Sites:
         certificates = Certificates(tls_settings(tmp_path)) if is_tls else None
         transports = transports_for(rig.state, certificates=certificates, handshake_s=10)
         with socket.create_server(("127.0.0.1", 0)) as listening:
-            listener = Listener(listening, rig.state, transports)
+            listener = Listener(listening, rig.state, transports, Crowd(rig.state))
             listener.start()
             site = Site(rig, listening, is_tls)
             try:

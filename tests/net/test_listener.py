@@ -13,6 +13,7 @@ from typing import Any, cast
 
 import pytest
 
+from fastserve.net.crowd import Crowd
 from fastserve.net.deadlines import Deadlines, Watched
 from fastserve.net.listener import Listener
 from fastserve.net.transports import Transports, transports_for
@@ -93,7 +94,7 @@ async def listening(
     """Make a listener that is not started, and in the end close everything, also of a test that failed."""
     rig = Rig(app or PlayedApp(), **options)
     transports = WatchedTransports(transports_for(rig.state))
-    listener = Listener(sock, rig.state, transports)
+    listener = Listener(sock, rig.state, transports, Crowd(rig.state))
     try:
         yield rig, listener, transports
     finally:
@@ -222,8 +223,8 @@ async def test_out_of_descriptors_or_memory_it_pauses_and_goes_on_after_half_a_s
         await paused(2)
         await until(lambda: rig.state.connections)
         assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == [
-            "Cannot accept connections: Too many of something. Trying again in 0.5 s."
-        ] * 2
+            "Cannot accept connections: Too many of something: new connections wait, and idle ones are closed for them."
+        ]
 
 
 async def test_a_pause_that_ends_after_the_stop_starts_nothing(sock: socket.socket, clients: Clients) -> None:

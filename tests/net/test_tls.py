@@ -17,6 +17,7 @@ import pytest
 from fastserve.asgi.types import ASGIApp
 from fastserve.errors import ClientDisconnected
 from fastserve.net.certificates import Certificates
+from fastserve.net.crowd import Crowd
 from fastserve.net.listener import Listener
 from fastserve.net.transports import transports_for
 from tests.certificates import client_context, issue, tls_settings, write_authority
@@ -132,7 +133,7 @@ class TlsSite:
         self.certificates = certificates
         self.listening = listening
         self._transports = transports_for(self.rig.state, certificates=certificates, handshake_s=HANDSHAKE_S)
-        self._listener = Listener(listening, self.rig.state, self._transports)
+        self._listener = Listener(listening, self.rig.state, self._transports, Crowd(self.rig.state))
         self._listener.start()
         self._clients: list[TlsClient] = []
 
