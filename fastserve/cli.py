@@ -46,9 +46,10 @@ from fastserve.settings import (
 from fastserve.streams import flush_streams, open_missing_streams
 from fastserve.supervisor.serve import serve
 from fastserve.values import Declaration, convert, declarations
-from fastserve.version import VERSION, build, interpreter, library
+from fastserve.version import VERSION
 from fastserve.wire.http1.parsers import describe_parser, fields_parser
 from fastserve.worker.apploader import load_app
+from fastserve.worker.build import build, interpreter, library
 from fastserve.worker.loops import loop_name
 
 _log = logging.getLogger("fastserve")

@@ -18,7 +18,7 @@ from hypothesis import settings
 
 import fastserve
 from fastserve import logs
-from fastserve.version import build, is_compiled
+from fastserve.worker.build import build, is_compiled
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 

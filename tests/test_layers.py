@@ -65,7 +65,6 @@ WORLD = {
 }
 
 ALLOWED: dict[tuple[str, str], str] = {
-    ("fastserve.version", "imports fastserve.wire.http1.protocol"): "to tell whether the hot path is compiled",
     ("fastserve", "imports fastserve.accel"): "when a program asks for it",
     ("fastserve.supervisor.master", "calls sys.exit"): "the end of a worker, after the fork",
     ("fastserve", "imports fastserve.cli"): "when a program asks for it",

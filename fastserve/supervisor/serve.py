@@ -23,9 +23,10 @@ from fastserve.supervisor.pidfile import PidFile
 from fastserve.supervisor.reload import Watcher
 from fastserve.supervisor.systemd import Notifier, listen_fds
 from fastserve.supervisor.upgrade import Heir, Inheritance, inherit
-from fastserve.version import VERSION, build, interpreter
+from fastserve.version import VERSION
 from fastserve.wire.http1.parsers import describe_parser
 from fastserve.worker.apploader import forget_modules, load_app, put_first_on_path
+from fastserve.worker.build import build, interpreter
 from fastserve.worker.loops import check_loop, loop_factory, loop_name
 from fastserve.worker.owner import Person
 from fastserve.worker.scoreboard import Scoreboard

@@ -15,10 +15,10 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(include=["fastserve.wire", "fastserve.errors"]):
-    from fastserve.version import build
     from fastserve.wire.http1 import fields, head, parsers, protocol, request  # noqa: F401
 
 from fastserve.settings import RequestLimits
+from fastserve.worker.build import build
 from tests.wire.corpus import all_octets
 from tests.wire.heads import check
 from tests.wire.peer import cut

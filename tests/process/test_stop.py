@@ -451,3 +451,20 @@ def test_a_signal_that_the_application_swallows_while_it_is_imported_is_obeyed_a
     wait_until((folder / "importing").exists)
     assert server.stop() == 0
     assert "Traceback" not in server.log
+
+
+# The command is not imported yet.
+
+EARLY = """
+import os, signal, time
+
+os.kill(os.getpid(), signal.SIGINT)
+time.sleep(0.1)  # A signal to the process is seen at the latest now.
+"""
+
+
+def test_ctrl_c_before_the_command_is_imported_ends_it_without_a_traceback(start: Start, folder: Path) -> None:
+    (folder / "click.py").write_text(EARLY)
+    server = start("--version", environment={"PYTHONPATH": str(folder)})
+    assert server.wait_exit() == -signal.SIGINT
+    assert (server.output, server.log) == ("", "")

@@ -10,8 +10,9 @@ from importlib.metadata import version
 import pytest
 
 import fastserve
-from fastserve.version import VERSION, build, interpreter, is_compiled, library
+from fastserve.version import VERSION
 from fastserve.wire.http1 import protocol
+from fastserve.worker.build import build, interpreter, is_compiled, library
 
 
 def test_the_package_has_a_version() -> None:
