@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from http import HTTPStatus
+
+# The text that uvicorn sends, which clients and tests know.
+_BAD_REQUEST = b"Invalid HTTP request received."
 
 
 class FastserveError(Exception):
@@ -92,6 +96,11 @@ class ProtocolViolation(FastserveError):
         self.reason = reason
         self.status = status
         self.fields = fields
+
+    @property
+    def text(self) -> bytes:
+        """What the client gets to read."""
+        return _BAD_REQUEST if self.status == HTTPStatus.BAD_REQUEST else HTTPStatus(self.status).phrase.encode()
 
 
 class WebSocketViolation(FastserveError):

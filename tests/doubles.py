@@ -257,7 +257,8 @@ class Rig:
     """The inside of one worker, without sockets: what connections share, and the application under them.
 
     options: settings by name (the flag in snake case). Responses have no Server and no Date field unless asked for.
-    refused: what peers did wrong. logged: target and status of the requests in the access log.
+    refused: what peers did wrong. logged: target and status of the requests in the access log. sizes: of the bodies
+    sent for them, in bytes.
     """
 
     def __init__(self, app: ASGIApp, **options: Any) -> None:
@@ -300,9 +301,11 @@ class Rig:
         )
         self.refused: list[tuple[int, str]] = []
         self.logged: list[tuple[str, int]] = []
+        self.sizes: list[int] = []
 
     def _log_access(self, exchange: Answered) -> None:
         self.logged.append((exchange.head.raw_path.decode(), exchange.status))
+        self.sizes.append(exchange.sent_bytes)
 
     def _log_refusal(self, client: Address | None, violation: ProtocolViolation) -> None:
         self.refused.append((violation.status, violation.reason))

@@ -10,4 +10,4 @@ cdef class Answered(Answering):
     cdef public unsigned long long sent_bytes
     cdef public double started_at
 
-    cpdef cut_short(self, int status)
+    cpdef cut_short(self, int status, Py_ssize_t size)

@@ -30,9 +30,10 @@ class Answered(Answering):
     sent_bytes: int
     started_at: float
 
-    def cut_short(self, status: int) -> None:
+    def cut_short(self, status: int, size: int) -> None:
         """See Answering."""
         self.is_cut = True
         if status:
             self.status = status
             self.fields = ()
+            self.sent_bytes = size

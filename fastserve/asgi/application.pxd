@@ -24,7 +24,7 @@ cdef class Application(Caller):
     cdef public object open_session
 
     @cython.locals(exchange=Exchange)
-    cpdef observe_refusal(self, RequestHead head, Stream stream, int status)
+    cpdef observe_refusal(self, RequestHead head, Stream stream, int status, Py_ssize_t size)
     cpdef Answering open_exchange(self, RequestHead head, Stream stream)
     @cython.locals(exchange=Exchange)
     cdef Exchange _new_exchange(self, RequestHead head, Stream stream)

@@ -114,11 +114,11 @@ class Application(Caller):
         exchange.begin(head, self._scopes.build(head, stream), stream, self)
         return exchange
 
-    def observe_refusal(self, head: RequestHead, stream: Stream, status: int) -> None:
+    def observe_refusal(self, head: RequestHead, stream: Stream, status: int, size: int) -> None:
         """Tell the observers of a request that the server answers itself, before there is an exchange for it."""
         exchange = self._new_exchange(head, stream)
         exchange.is_refused = True
-        exchange.cut_short(status)
+        exchange.cut_short(status, size)
         self.response_sent(exchange)
 
     def call(self, exchange: Exchange) -> None:

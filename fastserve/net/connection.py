@@ -282,18 +282,23 @@ class Connection(Stream):
     def _refuse(self, violation: ProtocolViolation) -> None:
         self._state.log_refusal(self.client, violation)
         head = self._wire.known_head()
-        if self._exchange is None and head is not None and not self._head_is_sent:
-            self._state.observe_refusal(head, self, violation.status)
-        self._cut_exchange(violation.status)
+        refusal: list[bytes] = []
+        size = 0
         if not self._head_is_sent:
-            self._write_all(self._wire.encode_refusal(violation))
+            refusal = self._wire.encode_refusal(violation)
+            size = len(violation.text) if self._response.has_body() else 0
+            if self._exchange is None and head is not None:
+                self._state.observe_refusal(head, self, violation.status, size)
+        self._cut_exchange(violation.status, size)
+        if refusal:
+            self._write_all(refusal)
         self._linger()
 
-    def _cut_exchange(self, status: int) -> None:
-        """Let go of the exchange. status: what the client gets, if it has got nothing of the response."""
+    def _cut_exchange(self, status: int, size: int) -> None:
+        """Let go of the exchange. status, size: what the client gets, if it has got nothing of the response."""
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
-            exchange.cut_short(0 if self._head_is_sent else status)
+            exchange.cut_short(0 if self._head_is_sent else status, size)
             exchange.connection_lost()
 
     def _await_request(self) -> None:
@@ -590,7 +595,7 @@ class Connection(Stream):
 
     def cut(self) -> None:
         """Close at once, whatever is left to do."""
-        self._cut_exchange(NO_RESPONSE)
+        self._cut_exchange(NO_RESPONSE, 0)
         self._phase = _CLOSED
         self._transport.abort()
 

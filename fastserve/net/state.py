@@ -25,10 +25,11 @@ class ServerState:
 
     open_exchange: makes the exchange for a request head. new_wire: makes the wire of a new connection.
     log_refusal: told what a peer did wrong. observe_refusal: told of a request that is refused before it has an
-    exchange, as far as its head is known, and of the status. keeps_connections: whether connections are kept alive,
-    which they are not when the worker is about to stop. is_draining: whether they are to end as soon as they can.
-    idle_s: how long they may stay without a request, in seconds. coming: connections that are accepted and not yet
-    among `connections`. is_crowded: whether further ones wait in the kernel's queue (see net.crowd).
+    exchange, as far as its head is known, of the status, and of the size of the body that goes with it.
+    keeps_connections: whether connections are kept alive, which they are not when the worker is about to stop.
+    is_draining: whether they are to end as soon as they can. idle_s: how long they may stay without a request, in
+    seconds. coming: connections that are accepted and not yet among `connections`. is_crowded: whether further ones
+    wait in the kernel's queue (see net.crowd).
     """
 
     __slots__ = (
@@ -59,7 +60,7 @@ class ServerState:
         new_wire: Callable[[], Http1],
         open_exchange: Callable[[RequestHead, Stream], Answering],
         log_refusal: Callable[[Address | None, ProtocolViolation], None],
-        observe_refusal: Callable[[RequestHead, Stream, int], None],
+        observe_refusal: Callable[[RequestHead, Stream, int, int], None],
         keeps_connections: bool = True,
     ) -> None:
         self.loop = loop

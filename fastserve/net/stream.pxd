@@ -10,7 +10,7 @@ cdef class Answering:
     cpdef double tick(self, double now) except -1
     cpdef drain(self)
     cpdef peer_closed(self)
-    cpdef cut_short(self, int status)
+    cpdef cut_short(self, int status, Py_ssize_t size)
     cpdef connection_lost(self)
 
 

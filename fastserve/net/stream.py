@@ -49,10 +49,11 @@ class Answering:
         """Take note that the client sends nothing more; it may still be reading."""
         raise NotImplementedError
 
-    def cut_short(self, status: int) -> None:
+    def cut_short(self, status: int, size: int) -> None:
         """Take note that the server ends the request itself.
 
-        status: what the client gets instead of a response, or NO_RESPONSE; 0 when the response has begun.
+        status: what the client gets instead of a response, or NO_RESPONSE; 0 when the response has begun. size: the
+        bytes of the body that it gets with that.
 
         `connection_lost` follows.
         """

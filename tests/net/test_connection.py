@@ -8,6 +8,7 @@ import itertools
 import logging
 import math
 from collections.abc import Callable, Coroutine
+from http import HTTPStatus
 from typing import Any
 
 import pytest
@@ -648,6 +649,21 @@ async def test_a_request_that_is_refused_is_in_the_access_log_once_as_far_as_it_
     peer.send(data)
     await turns()
     assert (rig.logged, len(rig.refused)) == (logged, 1)
+
+
+@pytest.mark.parametrize(
+    ("field", "body"),
+    [("content-length: 2000", b""), ("transfer-encoding: chunked", b"3\r\nabc\r\nfff\r\n")],
+    ids=["before the application", "while it waits"],
+)
+@pytest.mark.parametrize(("method", "text"), [("POST", HTTPStatus(413).phrase.encode()), ("HEAD", b"")])
+async def test_what_a_refusal_sends_is_counted(method: str, text: bytes, field: str, body: bytes) -> None:
+    rig = Rig(reads_all, limit_request_body=1000)
+    peer = rig.connect()
+    peer.send(request("/", field, method=method) + body)
+    await turns()
+    assert peer.received.partition(b"\r\n\r\n")[2] == text
+    assert (rig.logged, rig.sizes) == ([("/", 413)], [len(text)])
 
 
 async def test_a_request_whose_body_is_refused_after_the_response_is_in_the_access_log_once() -> None:

@@ -36,8 +36,6 @@ _NO_TRAILERS = frozenset(
         b"upgrade",
     )
 )
-# The text that uvicorn sends, which clients and tests know.
-_BAD_REQUEST = b"Invalid HTTP request received."
 _is_name = re.compile(TOKEN).fullmatch
 _OWN_OPTIONS = (b"close", b"keep-alive")
 # How many fields are remembered in encoded form, and up to which length of their value.
@@ -383,12 +381,10 @@ class ResponseEncoder:
 
         head: of the request, as far as it is known; HEAD is answered without a body.
         """
-        status = http.HTTPStatus(violation.status)
-        text = _BAD_REQUEST if status == http.HTTPStatus.BAD_REQUEST else status.phrase.encode()
         self.begin(head)
         self.keep_alive = False
-        self.start(status, [(b"content-type", b"text/plain; charset=utf-8"), *violation.fields])
-        return self.encode_body(text, True)
+        self.start(violation.status, [(b"content-type", b"text/plain; charset=utf-8"), *violation.fields])
+        return self.encode_body(violation.text, True)
 
 
 def _field_line(name: bytes, value: bytes) -> bytes:
