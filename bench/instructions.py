@@ -97,7 +97,7 @@ def new_state(loop: asyncio.AbstractEventLoop, app: Any) -> ServerState:
         deadlines=Deadlines(loop.time()),
         new_wire=lambda: Http1(parser, settings.requests, defaults, reader),
         open_exchange=application.open_exchange,
-        log_refusal=lambda client, violation: None,
+        log_refusal=lambda client, violation, is_answered: None,
         observe_refusal=application.observe_refusal,
     )
 

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from http import HTTPStatus
 
 # The text that uvicorn sends, which clients and tests know.
 _BAD_REQUEST = b"Invalid HTTP request received."
+
+
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """Yield what an exception was raised because of, then what that was, and so on; of a circle each one once."""
+    seen = {id(error)}
+    cause = error.__cause__ or error.__context__
+    while cause is not None and id(cause) not in seen:
+        seen.add(id(cause))
+        yield cause
+        cause = cause.__cause__ or cause.__context__
 
 
 class FastserveError(Exception):

@@ -22,7 +22,7 @@ from typing import IO, Any, Literal, NamedTuple, TypeAlias
 
 import click
 
-from fastserve.errors import SettingsError
+from fastserve.errors import SettingsError, causes
 from fastserve.settings import LogSettings
 from fastserve.streams import is_terminal, open_missing_streams
 
@@ -45,7 +45,7 @@ class LevelFormatter(logging.Formatter):
 
     A record that has a `color_message`, as those of uvicorn may, is given that message when colours are used.
 
-    use_colors: None decides by whether `stream` is a terminal.
+    use_colors: None decides by whether `stream` is a terminal, and there is no NO_COLOR (https://no-color.org).
     """
 
     stream = "stderr"
@@ -58,7 +58,9 @@ class LevelFormatter(logging.Formatter):
         use_colors: bool | None = None,
     ) -> None:
         super().__init__(fmt, datefmt, style)
-        self.use_colors = use_colors if use_colors is not None else is_terminal(getattr(sys, self.stream))
+        if use_colors is None:
+            use_colors = is_terminal(getattr(sys, self.stream)) and not os.environ.get("NO_COLOR")
+        self.use_colors = use_colors
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
         """Format the record (see logging.Formatter)."""
@@ -199,12 +201,10 @@ def _configure_from_dict(where: str, config: dict[str, Any], use_colors: bool | 
 def _explain(error: BaseException) -> str:
     """Return what is wrong in one line, with the reasons."""
     said = " ".join(str(error).split())
-    cause = error.__cause__
-    while cause is not None:
+    for cause in causes(error):
         reason = " ".join(str(cause).split())
         if reason not in said:
             said = f"{said}: {reason}"
-        cause = cause.__cause__
     return said
 
 

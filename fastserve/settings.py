@@ -822,7 +822,10 @@ class LogSettings(Group):
         metavar="SHARE",
     )
     use_colors: bool | None = option(
-        None, "--use-colors", "Colour the log. The default is to do so on a terminal.", off="--no-use-colors"
+        None,
+        "--use-colors",
+        "Colour the log. The default is to do so on a terminal, unless NO_COLOR is set.",
+        off="--no-use-colors",
     )
     log_config: str | None = option(
         None,

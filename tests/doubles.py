@@ -307,7 +307,7 @@ class Rig:
         self.logged.append((exchange.head.raw_path.decode(), exchange.status))
         self.sizes.append(exchange.sent_bytes)
 
-    def _log_refusal(self, client: Address | None, violation: ProtocolViolation) -> None:
+    def _log_refusal(self, client: Address | None, violation: ProtocolViolation, is_answered: bool) -> None:
         self.refused.append((violation.status, violation.reason))
 
     def connect(self, **addresses: Any) -> Peer:

@@ -78,3 +78,12 @@ def test_an_error_can_be_caught_as_what_it_is(error: type[Exception], kinds: tup
 
 def test_the_disconnect_is_no_error_of_fastserve_so_that_nobody_catches_it_by_accident() -> None:
     assert not issubclass(errors.ClientDisconnected, errors.FastserveError)
+
+
+def test_what_an_error_was_raised_because_of_is_told_once_also_of_a_circle() -> None:
+    first, second, third = RuntimeError("first"), RuntimeError("second"), RuntimeError("third")
+    first.__cause__, second.__context__, third.__cause__ = second, third, first
+    assert list(errors.causes(first)) == [second, third]
+    first.__cause__ = first
+    assert list(errors.causes(first)) == []
+    assert list(errors.causes(RuntimeError())) == []

@@ -173,6 +173,7 @@ def test_without_being_asked_only_a_terminal_gets_colours(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.setattr(sys.stdout, "isatty", lambda: out)
     monkeypatch.setattr(sys.stderr, "isatty", lambda: err)
     configure_logging(LogSettings(use_colors=use_colors))
@@ -459,3 +460,17 @@ def test_what_is_no_file_is_left_alone(capsys: pytest.CaptureFixture[str]) -> No
     reopen_log_files()
     server.info("x")
     assert capsys.readouterr().err == "INFO:     x\n"
+
+
+@pytest.mark.parametrize(("value", "is_colored"), [("1", False), ("", True)])
+def test_a_terminal_gets_no_colours_where_the_environment_says_so(
+    value: str, is_colored: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NO_COLOR", value)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    configure_logging(LogSettings())
+    server.info("x")
+    assert ("\x1b" in capsys.readouterr().err) is is_colored
+    configure_logging(LogSettings(use_colors=True))
+    server.info("x")
+    assert "\x1b" in capsys.readouterr().err

@@ -50,15 +50,17 @@ class AccessLog:
         self._format_text = settings.access_log_format
         self._format = _line_format(settings.access_log_format)
         self._stream: TextIO | None = _direct_stream(settings.access_log_format)
+        self._is_read = True
         self._lines: list[str] = []
 
     def look_again(self) -> None:
         """Look where lines go, if the application has changed the logger while it started."""
         self._stream = _direct_stream(self._format_text)
+        self._is_read = True
 
     def observe(self, exchange: Answered) -> None:
         """Log a request that has been answered, or that never will be."""
-        if not self._is_wanted(exchange):
+        if not self._is_read or not self._is_wanted(exchange):
             return
         if self._stream is None:
             self._log_record(exchange)
@@ -97,7 +99,7 @@ class AccessLog:
                 self._stream.write("".join(lines))
                 self._stream.flush()
             except (OSError, ValueError):  # Nobody reads it any more, which is no reason to fail.
-                self._stream = None
+                self._is_read = False
 
 
 def open_access_log(settings: LogSettings, loop: asyncio.AbstractEventLoop) -> AccessLog | None:
@@ -144,8 +146,9 @@ def log_opened(session: Answered) -> None:
 
 
 def log_closed(session: Answered) -> None:
-    """Log, where uvicorn has it, that a WebSocket is over."""
-    _server_log.info("connection closed")
+    """Log, where uvicorn has it, that a WebSocket that was open is over."""
+    if session.status == _SWITCHING_PROTOCOLS:
+        _server_log.info("connection closed")
 
 
 def _direct_stream(format_text: str | None) -> TextIO | None:

@@ -14,7 +14,7 @@ from fastserve.asgi.calling import call, too_busy, wait_idle
 from fastserve.asgi.exchange import Caller, Exchange
 from fastserve.asgi.scope import ScopeBuilder
 from fastserve.asgi.types import ASGIApp
-from fastserve.errors import ClientDisconnected
+from fastserve.errors import ClientDisconnected, causes
 from fastserve.net.stream import Answering, Stream
 from fastserve.wire.events import RequestHead
 from fastserve.wire.ws.handshake import PROTOCOL as WEBSOCKET
@@ -252,7 +252,4 @@ def tell(observers: list[Callable[[Any], None]], answered: Answered) -> None:
 
 def _follows_from_disconnect(error: BaseException) -> bool:
     """Tell whether this was raised because of our error: frameworks make one of their own of it, as Starlette does."""
-    cause = error.__cause__ or error.__context__
-    while cause is not None and not isinstance(cause, ClientDisconnected):
-        cause = cause.__cause__ or cause.__context__
-    return cause is not None
+    return any(isinstance(cause, ClientDisconnected) for cause in causes(error))

@@ -262,7 +262,8 @@ class Exchange(Answered):
         if self._connection_is_lost:
             raise ClientDisconnected("the client disconnected")
         status = message["status"]
-        self.fields = message.get("headers") or ()
+        fields = message.get("headers") or ()
+        self.fields = fields if type(fields) is list else list(fields)  # It is read again for logs.
         self._stream.start_response(status, self.fields)
         self.status = status
         self._writing = _HEAD_HELD

@@ -153,10 +153,13 @@ _F, _X = b"fx"  # what the names of forwarded fields begin with
 
 
 def _has_any(fields: list[Field], names: frozenset[bytes]) -> bool:
-    """Tell whether there is a field of these names, which begin with "f" or "x"."""
+    """Tell whether there is a field of these names, which begin with "f" or "x".
+
+    Of a request that is refused, names may be empty.
+    """
     for field in fields:
         name = field[0]
-        first = name[0]
+        first = name[0] if name else 0
         if first in (_F, _X) and name in names:
             return True
     return False

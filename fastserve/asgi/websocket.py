@@ -414,6 +414,9 @@ class Session(Receiver):
         """Begin to close: what still comes is read only for the client's close frame."""
         assert self._reader is not None
         self._send_close_frame(code, reason)
+        if self._violation is not None:  # Nothing can be read any more.
+            self._end(code, reason, lingers=True)
+            return
         self._state = _CLOSING
         self._reader.drop_messages()
         self._pull()
@@ -465,9 +468,9 @@ class Session(Receiver):
     def _hold_denial(self, status: int, fields: Iterable[Field]) -> Awaitable[None]:
         if self._connection_is_lost:
             raise ClientDisconnected("the client disconnected")
+        self.fields = list(fields)
         # What follows a handshake may be anything: it is never taken for another request.
-        self._stream.start_response(status, [*fields, (b"connection", b"close")])
-        self.fields = fields
+        self._stream.start_response(status, [*self.fields, (b"connection", b"close")])
         self.status = status
         self._state = _DENIAL_HELD
         return SENT

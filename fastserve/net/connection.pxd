@@ -8,7 +8,7 @@ from fastserve.wire.http1.response cimport ResponseEncoder
 
 cdef int _RECEIVING, _SERVING, _DISCARDING, _WAITING, _SWITCHED, _LINGERING, _CLOSED
 cdef Py_ssize_t _DISCARD_BYTES, _HOLD_BYTES, _JOIN_BYTES, _ANSWERS_PER_TURN
-cdef double _DISCARD_S, _LINGER_S, _LINGER_ALL_S
+cdef double _DISCARD_S, _LINGER_S, _LINGER_ALL_S, _LINGER_CROWDED_S
 
 
 cdef class Connection(Stream):
@@ -46,8 +46,9 @@ cdef class Connection(Stream):
     cdef _take_body(self, BodyData event)
     cdef _discard(self, BodyData event)
     cdef _next_request(self)
-    @cython.locals(refusal=list, size=Py_ssize_t)
     cdef _refuse(self, object violation)
+    @cython.locals(refusal=list, size=Py_ssize_t)
+    cdef _answer_violation(self, object violation)
     @cython.locals(exchange=Answering)
     cdef _cut_exchange(self, int status, Py_ssize_t size)
     cdef _await_request(self)
@@ -61,6 +62,7 @@ cdef class Connection(Stream):
     cpdef Py_ssize_t send_body(self, bytes body, bint last) except -1
     @cython.locals(parts=list)
     cpdef _release(self)
+    cdef _notice_loss(self)
     cdef Py_ssize_t _look_at_unsent(self) except -1
     cdef _begin_write(self)
     cdef _end_write(self)
@@ -70,6 +72,7 @@ cdef class Connection(Stream):
     @cython.locals(exchange=Answering)
     cpdef bytes switch(self, object fields)
     cpdef send_bytes(self, list parts)
+    cdef _hold_bytes(self, list parts)
     @cython.locals(wait_s=double, exchange=Answering)
     cpdef expect(self)
     @cython.locals(wire=Http1)

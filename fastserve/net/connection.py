@@ -34,6 +34,8 @@ _DISCARD_S = 1.0
 # connection, and the client could lose the response (RFC 9112 §9.6).
 _LINGER_S = 2.0
 _LINGER_ALL_S = 30.0
+# The same between two reads where others wait for its place, and the request has come as a whole.
+_LINGER_CROWDED_S = 0.25
 # How many pipelined requests are answered before others have their turn.
 _ANSWERS_PER_TURN = 16
 # Parts of a response that is not complete leave together when the event loop turns, or when there is more than this.
@@ -108,7 +110,7 @@ class Connection(Stream):
         self._is_retired = False  # the next response is the last one
         self._discarded = 0
         self._linger_until = 0.0
-        self.idle_since = state.deadlines.now
+        self.idle_since = 0.0
         self._unsent_seen = 0  # how much was unsent when last looked at, or after what was written since
         self._unsent_until = 0.0  # when the client must have taken some of that
         self._changed: asyncio.Event | None = None  # set when it becomes writable or closed, for those who wait
@@ -124,8 +126,10 @@ class Connection(Stream):
         self._transport.set_write_buffer_limits(high=self._state.limits.unsent_bytes)
         # It is a native one, which also makes one piece of small parts itself.
         self.sends_files = hasattr(transport, "send_file")
-        self.client = as_address(transport.get_extra_info("peername"))
-        self.server = as_address(transport.get_extra_info("sockname"))
+        if self.client is None and self.server is None:  # A proxy has not introduced it.
+            self.client = as_address(transport.get_extra_info("peername"))
+            self.server = as_address(transport.get_extra_info("sockname"))
+        self.idle_since = self._state.deadlines.now
         self._state.add(self)
         self._state.deadlines.set(self, self._state.timeouts.head_s)
 
@@ -280,19 +284,21 @@ class Connection(Stream):
         self._await_request()
 
     def _refuse(self, violation: ProtocolViolation) -> None:
-        self._state.log_refusal(self.client, violation)
-        head = self._wire.known_head()
-        refusal: list[bytes] = []
-        size = 0
-        if not self._head_is_sent:
-            refusal = self._wire.encode_refusal(violation)
-            size = len(violation.text) if self._response.has_body() else 0
-            if self._exchange is None and head is not None:
-                self._state.observe_refusal(head, self, violation.status, size)
-        self._cut_exchange(violation.status, size)
-        if refusal:
-            self._write_all(refusal)
+        self._state.log_refusal(self.client, violation, self._head_is_sent)
+        if self._head_is_sent:
+            self._cut_exchange(0, 0)
+        else:
+            self._answer_violation(violation)
         self._linger()
+
+    def _answer_violation(self, violation: ProtocolViolation) -> None:
+        head = self._wire.known_head()
+        refusal = self._wire.encode_refusal(violation)
+        size = len(violation.text) if self._response.has_body() else 0
+        if self._exchange is None and head is not None:
+            self._state.observe_refusal(head, self, violation.status, size)
+        self._cut_exchange(violation.status, size)
+        self._write_all(refusal)
 
     def _cut_exchange(self, status: int, size: int) -> None:
         """Let go of the exchange. status, size: what the client gets, if it has got nothing of the response."""
@@ -411,10 +417,14 @@ class Connection(Stream):
             self._state.loop.call_soon(self._release)
         if last:
             self._end_response()
-        elif self._transport.is_closing():
-            # A write has failed, which is told in a turn to come: one who goes on sending must wait for that.
-            self.is_writable = False
+        else:
+            self._notice_loss()
         return sent
+
+    def _notice_loss(self) -> None:
+        """Have one who goes on sending wait if a write has failed, which is told in a turn to come."""
+        if self._transport.is_closing():
+            self.is_writable = False
 
     def _release(self) -> None:
         """Send the parts that were held back."""
@@ -454,10 +464,23 @@ class Connection(Stream):
 
     def send_bytes(self, parts: list[bytes]) -> None:
         """See Stream."""
-        if len(parts) == 1:
+        if self._held is not None or (not self.sends_files and self._transport.get_write_buffer_size()):
+            self._hold_bytes(parts)  # The more writes are unsent, the more each costs a transport of asyncio.
+        elif len(parts) == 1:
             self._write_one(parts[0])
         else:
             self._write_all(parts)
+        self._notice_loss()
+
+    def _hold_bytes(self, parts: list[bytes]) -> None:
+        if self._held is None:
+            self._held = []
+            self._held_bytes = 0
+            self._state.loop.call_soon(self._release)
+        self._held += parts
+        self._held_bytes += sum(map(len, parts))
+        if self._held_bytes > _HOLD_BYTES:
+            self._release()
 
     def end(self, *, lingers: bool) -> None:
         """See Stream."""
@@ -496,6 +519,8 @@ class Connection(Stream):
             count = 0
         if last:
             self._end_response()
+        else:
+            self._notice_loss()
         return count
 
     def send_early_hint(self, links: Iterable[bytes]) -> None:
@@ -626,7 +651,8 @@ class Connection(Stream):
         with contextlib.suppress(OSError):  # The client is gone, which the transport is about to tell.
             self._transport.write_eof()
         self._linger_until = self._state.deadlines.now + _LINGER_ALL_S
-        self._state.deadlines.set(self, _LINGER_S)
+        is_brief = self._state.is_crowded and self._wire.is_complete
+        self._state.deadlines.set(self, _LINGER_CROWDED_S if is_brief else _LINGER_S)
         self._resume_reading()
 
     def _close(self) -> None:

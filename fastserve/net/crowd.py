@@ -10,7 +10,9 @@ import logging
 import math
 
 from fastserve.net.connection import Connection
+from fastserve.net.introduction import Introduction
 from fastserve.net.state import ServerState
+from fastserve.net.tls import TlsTransport
 
 _log = logging.getLogger("fastserve")
 
@@ -27,7 +29,7 @@ class Crowd:
         self._state = state
         self._waited_at: set[object] = set()
         # The one that has been idle the longest comes last. None until they are looked for, at most once a tick.
-        self._idle: list[Connection] | None = None
+        self._idle: list[Connection | Introduction | TlsTransport] | None = None
         self._told_until: dict[str, float] = {}
 
     def gather(self, listener: object, level: int, reason: str) -> None:
@@ -37,7 +39,7 @@ class Crowd:
         now = self._state.deadlines.now
         if now >= self._told_until.get(reason, -math.inf):
             self._told_until[reason] = now + _TOLD_S
-            _log.log(level, "%s: new connections wait, and idle ones are closed for them.", reason)
+            _log.log(level, "%s: new ones wait until others close, as those do that are idle.", reason)
         self._close_idle()
 
     def disperse(self, listener: object) -> None:
@@ -55,8 +57,7 @@ class Crowd:
         """Close the connection that has been idle the longest, if any has for long."""
         since = self._state.deadlines.now - _IDLE_S
         if self._idle is None:
-            connections = [each for each in self._state.connections if isinstance(each, Connection)]
-            idle = [each for each in connections if each.idle_since <= since]
+            idle = [each for each in self._state.connections if each.idle_since <= since]
             self._idle = sorted(idle, key=lambda each: each.idle_since, reverse=True)
         while self._idle:
             connection = self._idle.pop()

@@ -18,6 +18,8 @@ NO_BUCKET = 2**62
 """The bucket of those that are in none."""
 
 _TICK_S = TICK_S
+# The most that a clock goes on between two ticks.
+_MOST_S = 2 * TICK_S
 
 
 class Watched:
@@ -38,10 +40,26 @@ class Watched:
         raise NotImplementedError
 
 
+class Clock:
+    """Tells how much time has passed, except for what the event loop spent in one turn: nobody was heard meanwhile.
+
+    Otherwise deadlines would be over for what has come in time, and is still to be read.
+    """
+
+    def __init__(self, now: float) -> None:
+        self._told = self._seen = now
+
+    def read(self, now: float) -> float:
+        """Return the time; to be called at every tick. now: in seconds of the monotonic clock."""
+        self._told += min(now - self._seen, _MOST_S)
+        self._seen = now
+        return self._told
+
+
 class Deadlines:
     """The deadlines of one event loop.
 
-    now: the time of the last tick, in seconds of the monotonic clock. It is what deadlines are counted from.
+    now: the time of the last tick, in seconds (see Clock). It is what deadlines are counted from.
     """
 
     __slots__ = ("_buckets", "_next_bucket", "now")

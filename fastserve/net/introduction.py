@@ -35,6 +35,7 @@ class Introduction(Watched):
         self._transport: asyncio.Transport
         self._unread = b""
         self._drain_cuts_heads: bool | None = None  # None until the worker is about to stop
+        self.idle_since = state.deadlines.now
 
     # What the transport calls.
 
@@ -46,7 +47,7 @@ class Introduction(Watched):
             self._state.add(self)
             self._state.deadlines.set(self, self._state.timeouts.head_s)
         else:
-            self._begin()
+            self._begin(self._new_connection())
 
     def data_received(self, data: bytes) -> None:
         """Take bytes from the peer."""
@@ -78,19 +79,18 @@ class Introduction(Watched):
     def _hand_over(self, header: ProxyHeader) -> None:
         self._state.coming += 1  # First, so that no other connection takes the place.
         self._state.remove(self)
-        connection = self._begin()
+        connection = self._new_connection()
         if header.has_addresses:
             connection.client, connection.server = header.client, header.server
+        self._begin(connection)
         if self._drain_cuts_heads is not None:
             connection.drain(cuts_heads=self._drain_cuts_heads)
         if len(self._unread) > header.size:
             connection.data_received(self._unread[header.size :])
 
-    def _begin(self) -> Connection | TlsTransport:
-        connection = self._new_connection()
+    def _begin(self, connection: Connection | TlsTransport) -> None:
         self._transport.set_protocol(cast(asyncio.BaseProtocol, connection))
         connection.connection_made(self._transport)
-        return connection
 
     def _refuse(self, reason: str) -> None:
         # Without a response: to whom it would go is what is not known (§2).
@@ -111,6 +111,12 @@ class Introduction(Watched):
         """Wait no longer than for a last request: the worker is about to stop."""
         self._drain_cuts_heads = cuts_heads
         self._state.deadlines.set(self, self._state.idle_s)
+
+    def close_if_idle(self) -> bool:
+        """See Connection: nothing has come."""
+        if not self._unread:
+            self._transport.abort()
+        return not self._unread
 
     def cut(self) -> None:
         """Close at once."""

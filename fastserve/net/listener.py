@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 import socket
 
 from fastserve.net.crowd import Crowd
@@ -60,7 +61,10 @@ class Listener:
     def _accept(self) -> None:
         """Accept connections: at least one waits."""
         if not self._state.has_space():
-            self._wait_for_space(logging.WARNING, "The limit of connections is reached")
+            most = self._state.limits.connections
+            self._wait_for_space(
+                logging.WARNING, f"All {most} connections of process [{os.getpid()}] are taken (--limit-connections)"
+            )
             return
         for _ in range(_ACCEPTS_PER_TURN):
             if not self._state.has_space() or not self._accept_one():

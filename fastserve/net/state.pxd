@@ -15,4 +15,6 @@ cdef class ServerState:
     cpdef object wait_no_connections(self)
     cpdef when_space(self, object callback)
     cpdef add(self, object connection)
+    cpdef forget_coming(self)
     cpdef remove(self, object connection)
+    cdef _tell_of_space(self)

@@ -24,8 +24,9 @@ class ServerState:
     """Shared by all connections of a worker, and changed only in its event loop.
 
     open_exchange: makes the exchange for a request head. new_wire: makes the wire of a new connection.
-    log_refusal: told what a peer did wrong. observe_refusal: told of a request that is refused before it has an
-    exchange, as far as its head is known, of the status, and of the size of the body that goes with it.
+    log_refusal: told what a peer did wrong, and whether it has had a response before. observe_refusal: told of a
+    request that is refused before it has an exchange, as far as its head is known, of the status, and of the size of
+    the body that goes with it.
     keeps_connections: whether connections are kept alive, which they are not when the worker is about to stop.
     is_draining: whether they are to end as soon as they can. idle_s: how long they may stay without a request, in
     seconds. coming: connections that are accepted and not yet among `connections`. is_crowded: whether further ones
@@ -59,7 +60,7 @@ class ServerState:
         deadlines: Deadlines,
         new_wire: Callable[[], Http1],
         open_exchange: Callable[[RequestHead, Stream], Answering],
-        log_refusal: Callable[[Address | None, ProtocolViolation], None],
+        log_refusal: Callable[[Address | None, ProtocolViolation, bool], None],
         observe_refusal: Callable[[RequestHead, Stream, int, int], None],
         keeps_connections: bool = True,
     ) -> None:
@@ -89,18 +90,27 @@ class ServerState:
         return wait_no_connections(self)
 
     def when_space(self, callback: Callable[[], None]) -> None:
-        """Call back as soon as a connection has closed."""
-        self._space_waiters.append(callback)
+        """Call back, once, as soon as a connection has closed."""
+        if callback not in self._space_waiters:
+            self._space_waiters.append(callback)
 
     def add(self, connection: Connection | Introduction | TlsTransport) -> None:
         """Take note that a connection that was coming has a transport."""
         self.coming -= 1
         self.connections.add(connection)
 
+    def forget_coming(self) -> None:
+        """Take note that a connection that was coming will not: it gets no transport."""
+        self.coming -= 1
+        self._tell_of_space()
+
     def remove(self, connection: Connection | Introduction | TlsTransport) -> None:
         """Forget a connection that has closed."""
         self.connections.discard(connection)
         self.deadlines.forget(connection)
+        self._tell_of_space()
+
+    def _tell_of_space(self) -> None:
         waiters, self._space_waiters = self._space_waiters, []
         for callback in waiters:
             callback()

@@ -13,6 +13,7 @@ cdef class TlsTransport(Watched):
     cdef Connection _protocol
     cdef object _incoming, _outgoing, _tls, _lower
     cdef public object client, server
+    cdef readonly double idle_since
     cdef double _handshake_s
     cdef int _phase
     cdef bint _has_begun, _is_ended, _is_shut, _is_closing, _is_draining, _cuts_heads
@@ -30,6 +31,7 @@ cdef class TlsTransport(Watched):
     cdef _open(self)
     cdef _refuse(self, bytes data)
     cpdef pass_deadline(self)
+    cpdef bint close_if_idle(self) except -1
     cpdef cut(self)
     cdef _take(self, bytes data)
     cdef _read(self)

@@ -81,6 +81,7 @@ class TlsTransport(Watched):
         "_state",
         "_tls",
         "client",
+        "idle_since",
         "server",
     )
 
@@ -99,6 +100,7 @@ class TlsTransport(Watched):
         self._is_closing = False
         self.client: Address | None = None
         self.server: Address | None = None
+        self.idle_since = state.deadlines.now
         self._is_draining = False  # told so during the handshake
         self._cuts_heads = False
 
@@ -110,8 +112,9 @@ class TlsTransport(Watched):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the transport below."""
         self._lower = cast(asyncio.Transport, transport)
-        self.client = as_address(transport.get_extra_info("peername"))
-        self.server = as_address(transport.get_extra_info("sockname"))
+        if self.client is None and self.server is None:  # A proxy has not introduced it.
+            self.client = as_address(transport.get_extra_info("peername"))
+            self.server = as_address(transport.get_extra_info("sockname"))
         self._state.add(self)
         self._state.deadlines.set(self, self._handshake_s)
 
@@ -178,8 +181,8 @@ class TlsTransport(Watched):
         protocol.tls = describe_tls(self._tls)
         self._state.coming += 1
         self._state.remove(self)
-        protocol.connection_made(cast(asyncio.Transport, self))
         protocol.client, protocol.server = self.client, self.server
+        protocol.connection_made(cast(asyncio.Transport, self))
         if self._is_draining:
             protocol.drain(cuts_heads=self._cuts_heads)
 
@@ -187,7 +190,7 @@ class TlsTransport(Watched):
         """Answer what is no TLS, in plain text if that may be understood."""
         is_http = data[:1].isalpha()
         what = "plain HTTP" if is_http else "something that is not TLS"
-        self._state.log_refusal(self.client, ProtocolViolation(f"{what} was sent to a TLS port"))
+        self._state.log_refusal(self.client, ProtocolViolation(f"{what} was sent to a TLS port"), False)
         self._phase = _REFUSED
         if not is_http:
             self._lower.close()
@@ -206,6 +209,12 @@ class TlsTransport(Watched):
         self._is_draining = True
         self._cuts_heads = cuts_heads
         self._state.deadlines.set(self, min(self._handshake_s, max(self._state.idle_s, _LAST_HANDSHAKE_S)))
+
+    def close_if_idle(self) -> bool:
+        """See Connection: nothing has come."""
+        if not self._has_begun:
+            self._lower.abort()
+        return not self._has_begun
 
     def cut(self) -> None:
         """See Connection."""
@@ -335,7 +344,7 @@ class TlsTransport(Watched):
 
     def is_closing(self) -> bool:
         """See asyncio.BaseTransport."""
-        return self._is_closing
+        return self._is_closing or self._lower.is_closing()
 
     def close(self) -> None:
         """Say that nothing more follows, and close as soon as that is sent."""

@@ -124,7 +124,4 @@ def transports_for(
         state.coming += 1
         return cast(asyncio.BaseProtocol, protocol)  # which it is without deriving from it
 
-    def forget_connection() -> None:
-        state.coming -= 1
-
-    return new_transports(state.loop, new_protocol, forget_connection)
+    return new_transports(state.loop, new_protocol, state.forget_coming)

@@ -71,7 +71,7 @@ class Stopping(enum.IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class FleetTimes:
-    """In seconds. boot_s: to become ready. stop_s: to finish. quick_s: to finish when it is urgent.
+    """In seconds. boot_s: to become ready. stop_s: to finish. quick_s: to end after having said why it does.
 
     silent_s: for which an event loop may be silent. lifetime_s: after which a worker is replaced. Infinity is no limit.
     delay_s: to go on serving after the server was told to stop. has_set_stop: the user has set the time to finish.
@@ -92,7 +92,7 @@ class Worker:
 
     since: when it came into its state. beat_at: when its event loop was heard last. kill_at: when it is to be killed.
     abort_at: when it is taken for one that does not react. asked_at: when it was told to stop, and not by the server.
-    is_outdated: it was started before the last reload.
+    is_outdated: it was started before the last reload. is_full: it has no space for another connection.
     """
 
     slot: int
@@ -104,6 +104,7 @@ class Worker:
     abort_at: float = math.inf
     asked_at: float = math.inf
     is_silent: bool = False
+    is_full: bool = False
     is_outdated: bool = False
     failure: str | None = None  # why it is being ended, unless it was asked to stop
 
@@ -313,6 +314,12 @@ class Fleet:
         if found is not None:
             found[1].beat_at = max(beat_at, found[1].beat_at)
 
+    def filled(self, pid: int, is_full: bool) -> None:
+        """Take note of whether a worker has space for another connection."""
+        found = self._find(pid)
+        if found is not None:
+            found[1].is_full = is_full
+
     def asked_to_stop(self, pid: int, now: float) -> None:
         """Take note that someone has told a worker to stop, and perhaps everyone. It goes on."""
         found = self._find(pid)
@@ -478,7 +485,7 @@ class Fleet:
         if self._stopping is Stopping.GRACEFUL:
             self._drain(worker, now)
             return
-        within_s = self._times.quick_s if self._stopping is Stopping.QUICK else _FORCE_S
+        within_s = self._times.stop_s if self._stopping is Stopping.QUICK else _FORCE_S
         worker.state, worker.since = State.DRAINING, now
         worker.kill_at = min(worker.kill_at, now + within_s)
         self._pending.append(Quit(worker.pid))
@@ -489,7 +496,7 @@ class Fleet:
                 self._replacing = None  # It is no successor any more.
             worker.state, worker.since = State.DRAINING, now
             is_urgent = self._in_development and not self.is_stopping
-            worker.kill_at = min(worker.kill_at, now + (self._times.quick_s if is_urgent else self._times.stop_s))
+            worker.kill_at = min(worker.kill_at, now + self._times.stop_s)
             self._pending.append(Quit(worker.pid) if is_urgent else Stop(worker.pid))
 
     # What is to be done.
@@ -593,7 +600,10 @@ class Fleet:
                 return
 
     def _plan_steering(self) -> None:
-        ready = frozenset(slot.number for slot in self._slots if not slot.is_retired and self._can_serve(slot))
+        serving = [slot for slot in self._slots if not slot.is_retired and self._can_serve(slot)]
+        # What waits at a worker that is full does not move. Where all are, it is the same at each.
+        with_space = [slot for slot in serving if not self._is_full(slot)]
+        ready = frozenset(slot.number for slot in with_space or serving)
         if ready != self._steered:
             self._steered = ready
             # Before anything is stopped.
@@ -602,6 +612,10 @@ class Fleet:
     def _can_serve(self, slot: _Slot) -> bool:
         worker = slot.find(State.READY)
         return worker is not None and not worker.is_silent and worker.failure is None
+
+    def _is_full(self, slot: _Slot) -> bool:
+        worker = slot.find(State.READY)
+        return worker is not None and worker.is_full
 
     def next_change(self, now: float) -> float:
         """Return when `plan` may have something new to say though nothing happens; infinity for never.

@@ -307,6 +307,7 @@ class Master:
             self._look_at = now + _LOOK_S
             for process in self._workers.values():
                 self._fleet.heard(process.pid, now if was_stopped else process.record.beat_us / 1e6)
+                self._fleet.filled(process.pid, process.record.is_full)
         if self._settings.recycling.memory_bytes is not None and now >= self._look_at_memory:
             self._look_at_memory = now + _LOOK_AT_MEMORY_S
             self._weigh(self._settings.recycling.memory_bytes)

@@ -29,7 +29,8 @@ class WorkerState(enum.IntEnum):
 class Report:
     """What a worker tells.
 
-    Times are in microseconds of the monotonic clock, which all processes share. For status and latency see Metrics.
+    Times are in microseconds of the monotonic clock, which all processes share. is_full: there is no space for another
+    connection. For status and latency see Metrics.
     """
 
     pid: int
@@ -38,6 +39,7 @@ class Report:
     started_us: int
     beat_us: int
     connections: int
+    is_full: bool
     running: int
     requests: int
     sent_bytes: int
@@ -45,7 +47,18 @@ class Report:
     latency: list[int]
 
 
-_SINGLE = ("pid", "slot", "state", "started_us", "beat_us", "connections", "running", "requests", "sent_bytes")
+_SINGLE = (
+    "pid",
+    "slot",
+    "state",
+    "started_us",
+    "beat_us",
+    "connections",
+    "is_full",
+    "running",
+    "requests",
+    "sent_bytes",
+)
 _STATUS_AT = len(_SINGLE)
 _LATENCY_AT = _STATUS_AT + 10
 _TOLD_AT = _LATENCY_AT + LATENCY_BUCKETS
@@ -111,6 +124,11 @@ class Record:
         return int(self._numbers[4])
 
     @property
+    def is_full(self) -> bool:
+        """Whether the worker has no space for another connection."""
+        return bool(self._numbers[6])
+
+    @property
     def is_told(self) -> bool:
         """Whether the supervisor has told the worker to stop. Set by the supervisor, before it sends the signal."""
         return bool(self._numbers[_TOLD_AT])
@@ -143,6 +161,7 @@ class Record:
         numbers = self._numbers.tolist()
         single: dict[str, Any] = dict(zip(_SINGLE, numbers[:_STATUS_AT], strict=True))
         single["state"] = WorkerState(single["state"])
+        single["is_full"] = bool(single["is_full"])
         return Report(**single, status=numbers[_STATUS_AT:_LATENCY_AT], latency=numbers[_LATENCY_AT:_TOLD_AT])
 
     def clear(self) -> None:

@@ -30,7 +30,7 @@ from fastserve.logs import adopt_uvicorn_loggers
 from fastserve.net.ageing import Ages
 from fastserve.net.certificates import Certificates, open_certificates
 from fastserve.net.crowd import Crowd
-from fastserve.net.deadlines import TICK_S, Deadlines
+from fastserve.net.deadlines import TICK_S, Clock, Deadlines
 from fastserve.net.listener import Listener
 from fastserve.net.stream import Address
 from fastserve.net.transports import transports_for
@@ -50,9 +50,8 @@ _log = logging.getLogger("fastserve")
 _LIFESPAN_SHARE = 0.2
 _LIFESPAN_LEAST_S = 0.5
 _LIFESPAN_MOST_S = 5.0
-# A quick stop: how long running requests, and the lifespan, may take.
+# A quick stop: how long running requests may take.
 _QUICK_S = 1.0
-_QUICK_LIFESPAN_S = 2.0
 # When the worker is replaced: how long connections without a request may stay for a last one.
 _LAST_REQUEST_S = 5.0
 # In any case: what clients have sent may be on its way.
@@ -149,6 +148,7 @@ class Server:
             fields=settings.http.fields,
         )
         self._refreshed_at = 0
+        self._clock = Clock(loop.time())
         parser = fields_parser(settings.http.http)
         reader = head_reader(settings.http.http, settings.requests)
         self._state = state_class()(
@@ -310,12 +310,11 @@ class Server:
     def _advance(self, stopping: Stopping) -> None:
         self._stopping = stopping
         now = self._loop.time()
-        if stopping is Stopping.GRACEFUL:
+        if stopping is not Stopping.FORCED:
             self._lifespan_ends_at = now + self._settings.timeouts.stop_s
             self._requests_end_at = self._lifespan_ends_at - self._lifespan_s()
-        elif stopping is Stopping.QUICK:
-            self._requests_end_at = now + _QUICK_S
-            self._lifespan_ends_at = self._requests_end_at + _QUICK_LIFESPAN_S
+        if stopping is Stopping.QUICK:
+            self._requests_end_at = min(self._requests_end_at, now + _QUICK_S)
         self.call_soon(self._tell_stopping)
 
     def _tell_stopping(self) -> None:
@@ -385,7 +384,7 @@ class Server:
 
     def _tick(self) -> None:
         self._loop.call_later(TICK_S, self._tick)  # First, so that nothing can stop the clock.
-        self._state.deadlines.tick(self._loop.time())
+        self._state.deadlines.tick(self._clock.read(self._loop.time()))
         self._crowd.tick()
         if self._ages is not None:
             self._ages.tick(self._loop.time(), self._state.connections)
@@ -416,6 +415,7 @@ class Server:
             started_us=int(self._started_at * 1e6),
             beat_us=int(time.monotonic() * 1e6),
             connections=len(self._state.connections),
+            is_full=self._state.is_crowded or not self._state.has_space(),
             running=self._application.running,
             requests=self._metrics.requests,
             sent_bytes=self._metrics.sent_bytes,
@@ -537,5 +537,6 @@ def _introducers(settings: ProxySettings) -> AllowList | None:
     return AllowList(settings.protocol_trusted, "--proxy-allow-ips") if settings.protocol == "on" else None
 
 
-def _log_refusal(client: Address | None, violation: ProtocolViolation) -> None:
-    _log.warning("%s - refused with %d: %s", describe_client(client), violation.status, violation.reason)
+def _log_refusal(client: Address | None, violation: ProtocolViolation, is_answered: bool) -> None:
+    what = "closed after its response" if is_answered else f"refused with {violation.status}"
+    _log.warning("%s - %s: %s", describe_client(client), what, violation.reason)

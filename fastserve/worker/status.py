@@ -100,6 +100,7 @@ def _describe_one(report: Report, now: float) -> dict[str, Any]:
         "uptime_s": round(now - report.started_us / 1e6, 1),
         "last_beat_s": round(max(now - report.beat_us / 1e6, 0.0), 2),
         "connections": report.connections,
+        "full": report.is_full,
         "running": report.running,
         "requests": report.requests,
         "sent_bytes": report.sent_bytes,

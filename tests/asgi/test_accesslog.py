@@ -180,12 +180,24 @@ async def test_a_logger_that_someone_has_changed_gets_records(
     assert caplog.records[0].args == ("192.0.2.7:40000", "GET", "/", "1.1", 200)
 
 
-async def test_a_stream_that_is_closed_is_no_reason_to_fail(own_logging: None) -> None:
+async def test_a_stream_that_is_closed_is_no_reason_to_fail(
+    own_logging: None, capsys: pytest.CaptureFixture[str]
+) -> None:
     stream = io.StringIO()
     log = opened(lambda logger: setattr(logger.handlers[0], "stream", stream))
     stream.close()
     log.observe(exchange())
     log.flush()
+    log.observe(exchange())
+    log.flush()
+    assert capsys.readouterr().err == "", "logging would tell of each request that cannot be written"
+    log.look_again()
+    stream = io.StringIO()
+    logging.getLogger(NAME).handlers[0].setStream(stream)  # type: ignore[attr-defined]
+    log.look_again()
+    log.observe(exchange())
+    log.flush()
+    assert stream.getvalue()
 
 
 # Which requests.

@@ -654,3 +654,16 @@ async def test_an_error_that_a_framework_makes_of_a_disconnect_is_not_logged(
     peer.reset()
     await until(lambda: not rig.application.running)
     assert [record for record in caplog.records if record.levelname == "ERROR"] == []
+
+
+async def test_an_error_that_was_raised_because_of_itself_is_an_error_like_others(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        error = RuntimeError("because of itself")
+        error.__cause__ = RuntimeError("and the other way round")
+        error.__cause__.__cause__ = error
+        raise error
+
+    assert (await answers(Rig(app).connect())).startswith(b"HTTP/1.1 500 ")
+    assert caplog.messages == ["Exception in ASGI application"]

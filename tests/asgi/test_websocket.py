@@ -674,3 +674,40 @@ async def test_waits_that_were_cancelled_are_not_kept() -> None:
     assert len(kept) <= 1, "the last one, until there is another"
     socket.peer.send(text("hello"))
     assert await socket.receive() == received("hello")
+
+
+async def test_one_who_sends_without_end_waits_once_a_write_has_failed() -> None:
+    socket = await opened()
+    socket.peer.transport.is_closed = True  # which is told in a turn to come
+    sending = asyncio.ensure_future(socket.send("lost"))
+    await turns()
+    assert not sending.done()
+    socket.peer.reset()
+    with pytest.raises(ClientDisconnected):
+        await sending
+
+
+async def test_frames_that_a_transport_cannot_send_yet_leave_it_in_one_piece() -> None:
+    socket = await opened()
+    await socket.send("a")
+    assert len(socket.peer.transport.writes) == 2, "the answer to the handshake, and the frame at once"
+    socket.peer.transport.unsent = 10
+    for _ in range(100):
+        await socket.send("b")
+    assert len(socket.peer.transport.writes) == 2
+    await turns()
+    assert len(socket.peer.transport.writes) == 3
+    assert socket.frames() == [(0x81, b"a"), *([(0x81, b"b")] * 100)]
+    for _ in range(3):
+        await socket.send("c" * 10_000)
+    assert len(socket.peer.transport.writes) == 4, "more than 16 KiB are not held"
+
+
+async def test_a_close_behind_which_nothing_can_be_read_is_the_end() -> None:
+    socket = await opened()
+    socket.peer.send(text("first") + b"\xff\xff")
+    assert await socket.receive() == received("first")
+    await socket.call.send({"type": "websocket.close", "code": 1000})
+    assert [first for first, _ in socket.frames()] == [0x88]
+    assert socket.peer.phase == "LINGERING"
+    assert (await socket.receive())["type"] == "websocket.disconnect"

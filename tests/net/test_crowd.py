@@ -164,8 +164,8 @@ async def test_the_log_is_told_of_each_reason_once_a_minute(caplog: pytest.LogCa
         place.pass_time(59)
         place.gather()
         assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
-            ("WARNING", "It is full: new connections wait, and idle ones are closed for them."),
-            ("ERROR", "Something else: new connections wait, and idle ones are closed for them."),
+            ("WARNING", "It is full: new ones wait until others close, as those do that are idle."),
+            ("ERROR", "Something else: new ones wait until others close, as those do that are idle."),
         ]
         place.pass_time(1)
         place.gather()

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastserve.net.deadlines import NO_BUCKET, TICK_S, Deadlines, Watched
+from fastserve.net.deadlines import NO_BUCKET, TICK_S, Clock, Deadlines, Watched
 
 START = 1000.0
 
@@ -344,3 +344,10 @@ def test_it_does_what_a_list_of_deadlines_would_do_to_the_precision_of_a_tick(
     references = [weakref.ref(watch) for watch in watches]
     del watches, watch
     assert [reference() for reference in references] == [None] * 4
+
+
+def test_a_clock_goes_on_as_time_does_but_not_while_the_event_loop_is_blocked() -> None:
+    clock = Clock(START)
+    assert [clock.read(START + at) for at in (0.25, 0.5, 0.75)] == [START + 0.25, START + 0.5, START + 0.75]
+    assert clock.read(START + 10.75) == START + 0.75 + 2 * TICK_S, "ten seconds in one turn"
+    assert clock.read(START + 11) == START + 1 + 2 * TICK_S

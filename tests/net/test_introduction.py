@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,6 +14,7 @@ import pytest
 
 from fastserve.addresses import AllowList
 from fastserve.asgi.types import Receive, Scope, Send
+from fastserve.net.crowd import Crowd
 from fastserve.net.transports import transports_for
 from tests.doubles import Rig, request, turns, until
 from tests.net.serving import Client, unix_listener
@@ -176,6 +178,22 @@ async def test_the_time_for_the_request_begins_after_the_header() -> None:
         await place.rig.pass_time(1.5)
         await client.send(request("/", LAST))
         assert body(await client.receive_all()) == INTRODUCED
+
+
+async def test_who_has_sent_nothing_makes_room_and_who_has_begun_a_header_does_not() -> None:
+    async with placed() as place:
+        await place.connect()
+        begun = await place.connect()
+        await begun.send(b"PROXY ")
+        await turns(20)
+        crowd = Crowd(place.rig.state)
+        await place.rig.pass_time(2)
+        for _ in range(2):
+            crowd.tick()
+            crowd.gather("a", logging.WARNING, "It is full")
+        await until(lambda: len(place.rig.state.connections) == 1)
+        await turns(20)
+        assert len(place.rig.state.connections) == 1
 
 
 async def test_a_connection_counts_once_for_the_limit() -> None:

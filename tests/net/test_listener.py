@@ -223,7 +223,8 @@ async def test_out_of_descriptors_or_memory_it_pauses_and_goes_on_after_half_a_s
         await paused(2)
         await until(lambda: rig.state.connections)
         assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == [
-            "Cannot accept connections: Too many of something: new connections wait, and idle ones are closed for them."
+            "Cannot accept connections: Too many of something: new ones wait until others close,"
+            " as those do that are idle."
         ]
 
 

@@ -46,6 +46,29 @@ async def test_a_connection_counts_as_coming_until_it_is_there() -> None:
     assert (rig.state.coming, rig.state.connections) == (0, set())
 
 
+async def test_there_is_space_when_a_connection_that_was_coming_does_not() -> None:
+    rig = Rig(PlayedApp(), limit_connections=1)
+    rig.state.coming = 1
+    spaces: list[bool] = []
+    rig.state.when_space(lambda: spaces.append(rig.state.has_space()))
+    rig.state.forget_coming()
+    assert (spaces, rig.state.coming) == ([True], 0)
+
+
+async def test_who_waits_for_space_twice_is_called_once() -> None:
+    rig = Rig(PlayedApp())
+    peer = rig.connect()
+    calls: list[int] = []
+
+    def count() -> None:
+        calls.append(1)
+
+    rig.state.when_space(count)
+    rig.state.when_space(count)
+    peer.reset()
+    assert calls == [1]
+
+
 async def test_everyone_who_waits_for_space_is_called_once_when_a_connection_closes() -> None:
     rig = Rig(PlayedApp())
     first, second = rig.connect(), rig.connect()

@@ -7,6 +7,7 @@ import contextlib
 import logging
 import socket
 import ssl
+import struct
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from fastserve.asgi.types import ASGIApp
+from fastserve.asgi.types import ASGIApp, Receive, Scope, Send
 from fastserve.errors import ClientDisconnected
 from fastserve.net.certificates import Certificates
 from fastserve.net.crowd import Crowd
@@ -625,6 +626,50 @@ async def test_handshakes_count_as_connections(sites: Sites) -> None:
         await first.send(request("/", "connection: close"))
         await first.receive_all()
         await second.shake_hands()
+
+
+async def test_who_has_sent_nothing_makes_room_and_who_has_begun_a_handshake_does_not(sites: Sites) -> None:
+    async with sites() as site:
+        site.connect()
+        begun = site.connect()
+        await begun.send_raw(begun.hello())
+        await until(lambda: len(site.rig.state.connections) == 2)
+        await turns(50)
+        crowd = Crowd(site.rig.state)
+        await site.rig.pass_time(2)
+        for _ in range(2):
+            crowd.tick()
+            crowd.gather("a", logging.WARNING, "It is full")
+        await until(lambda: len(site.rig.state.connections) == 1)
+        await begun.shake_hands()
+        crowd.gather("a", logging.WARNING, "It is full")
+        crowd.tick()
+        await turns(50)
+        await begun.send(request())
+        assert b"connection: close" in await begun.receive_all(), "it is not idle from before the handshake"
+
+
+async def test_one_who_sends_without_end_waits_once_the_connection_below_is_lost(sites: Sites) -> None:
+    clients: list[TlsClient] = []
+    sent: list[int] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200})
+        await send({"type": "http.response.body", "body": bytes(20_000), "more_body": True})
+        clients[0].sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        clients[0].sock.close()
+        try:
+            for number in range(10_000):  # The event loop does not turn while nothing has to be waited for.
+                sent.append(number)
+                await send({"type": "http.response.body", "body": bytes(20_000), "more_body": True})
+        except ClientDisconnected:
+            sent.append(-1)
+
+    async with sites(app) as site:
+        clients.append(await site.open())
+        await clients[0].send(request())
+        await until(lambda: sent and sent[-1] == -1)
+        assert len(sent) < 1000
 
 
 @pytest.mark.parametrize("cuts_heads", [True, False], ids=["the server stops", "the worker is replaced"])

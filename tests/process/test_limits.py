@@ -6,6 +6,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import psutil
@@ -166,7 +167,7 @@ def test_connections_that_are_idle_make_room_for_those_that_wait(start: Start) -
             client.get("/")
         assert {client.answer().status for client in clients} == {200}
         server.wait_log(
-            "WARNING:  The limit of connections is reached: new connections wait, and idle ones are closed for them."
+            f"WARNING:  All 2 connections of process [{server.pid}] are taken (--limit-connections): new ones"
         )
 
 
@@ -180,7 +181,7 @@ def test_a_server_without_file_descriptors_closes_idle_connections_for_those_tha
         for client in clients:
             client.get("/")
         assert {client.answer().status for client in clients} == {200}, "idle connections make room"
-    server.wait_log("ERROR:    Cannot accept connections: Too many open files: new connections wait")
+    server.wait_log("ERROR:    Cannot accept connections: Too many open files: new ones wait")
     with RawClient(server.address) as client:
         assert client.get("/").answer().status == 200
     assert "Traceback" not in server.log
@@ -217,6 +218,31 @@ def test_a_client_that_falls_silent_is_left_after_its_time(
         began = time.monotonic()
         assert answer in client.send(request_bytes).rest()
         assert 0.7 < time.monotonic() - began < 3
+
+
+BLOCKING = """
+import time
+
+async def app(scope, receive, send):
+    if scope["type"] != "http":
+        raise RuntimeError
+    if scope["path"] == "/block":
+        time.sleep(2)
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
+    await send({"type": "http.response.body"})
+"""
+
+
+@pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
+def test_what_comes_while_the_event_loop_is_blocked_is_in_time(start: Start, folder: Path, loop: str) -> None:
+    (folder / "blocking.py").write_text(BLOCKING)
+    server = start("blocking:app", "--port", "0", "--loop", loop, "--timeout-keep-alive", "1")
+    server.wait_log("Fastserve running on")
+    with RawClient(server.address) as waiting, RawClient(server.address) as blocking:
+        assert waiting.get("/").answer().status == 200
+        blocking.get("/block")
+        waiting.get("/")
+        assert (blocking.answer().status, waiting.answer().status) == (200, 200)
 
 
 @WORKERS

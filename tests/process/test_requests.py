@@ -187,6 +187,10 @@ def test_a_request_may_come_byte_by_byte(raw: RawClient) -> None:
     assert raw.answer().body == b"abc"
 
 
+def test_a_field_without_a_name_is_refused(raw: RawClient) -> None:
+    assert raw.send(b"GET / HTTP/1.1\r\nHost: x\r\n: v\r\n\r\n").answer().status == 400
+
+
 def test_a_client_that_asks_for_it_gets_the_last_answer_and_the_end(raw: RawClient) -> None:
     raw.send(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
     assert raw.answer().fields["connection"] == "close"

@@ -34,7 +34,7 @@ def test_the_successor_starts_first_and_the_old_one_ends_quickly() -> None:
     start_successor(fleet, SUCCESSOR)
     assert plan(fleet) == [Quit(PID)]
     assert states(fleet) == {PID: State.DRAINING, SUCCESSOR: State.READY}
-    assert fleet.next_change(START) == START + TIMES.quick_s
+    assert fleet.next_change(START) == START + TIMES.stop_s
     fleet.exited(PID, 0, START + 1)
     assert plan(fleet, START + 1) == []
 

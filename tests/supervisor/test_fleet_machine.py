@@ -62,6 +62,7 @@ class Process:
     is_asked: bool = False
     is_leaving: bool = False
     is_silent: bool = False
+    is_full: bool = False
     is_killed: bool = False
     dies_by: float = math.inf
 
@@ -246,7 +247,7 @@ class FleetMachine(RuleBasedStateMachine):
         if urgency <= model.urgency:
             return
         model.urgency = urgency
-        within_s = {1: self.times.stop_s, 2: self.times.quick_s, 3: FORCE_S}[urgency]
+        within_s = {1: self.times.stop_s, 2: self.times.stop_s, 3: FORCE_S}[urgency]
         for process in model.processes.values():
             if urgency > 1 or not process.is_told:
                 process.dies_by = min(process.dies_by, model.now + within_s)
@@ -321,6 +322,15 @@ class FleetMachine(RuleBasedStateMachine):
         pid = self.pick(data, is_ready=True, is_silent=False)
         if pid is not None:
             self.model.processes[pid].is_silent = True
+
+    @precondition(lambda self: self.model.finished is None)
+    @rule(data=st.data(), is_full=st.booleans())
+    def a_worker_fills_or_has_space(self, data: st.DataObject, is_full: bool) -> None:
+        pid = self.pick(data, is_ready=True)
+        if pid is not None:
+            self.model.processes[pid].is_full = is_full
+            self.fleet.filled(pid, is_full)
+            self.act()
 
     @precondition(lambda self: self.model.finished is None)
     @rule(data=st.data())
@@ -489,11 +499,13 @@ class FleetMachine(RuleBasedStateMachine):
             assert sum(count - 1 for count in left.values()) <= 1
 
     @invariant()
-    def connections_go_to_all_workers_that_serve_and_are_not_silent(self) -> None:
+    def connections_go_to_all_workers_that_serve_and_are_not_silent_and_have_space(self) -> None:
         model = self.model
         if self.is_settled and not model.urgency:
-            heard = {each.slot for each in model.processes.values() if each.serves and not each.is_steered_away}
-            assert model.steered == heard & model.wanted
+            heard = [each for each in model.processes.values() if each.serves and not each.is_steered_away]
+            heard = [each for each in heard if each.slot in model.wanted]
+            with_space = {each.slot for each in heard if not each.is_full}
+            assert model.steered == (with_space or {each.slot for each in heard})
 
     @invariant()
     def every_wanted_slot_has_a_worker_or_gets_one_soon(self) -> None:

@@ -73,13 +73,13 @@ def test_a_server_ends_when_its_last_worker_has(urgency: Urgency) -> None:
 # What was asked one second after the other -> what is to be done each time, and when those that are left are killed.
 ORDERS: dict[str, tuple[list[Urgency], list[list[Action]], float]] = {
     "stop": ([stop], [STOP_ALL], 20.0),
-    "quickly": ([stop_quickly], [QUIT_ALL], 5.0),
+    "quickly": ([stop_quickly], [QUIT_ALL], 20.0),
     "stop, stop": ([stop, stop], [STOP_ALL, QUIT_ALL], 2.0),
     "stop, quickly": ([stop, stop_quickly], [STOP_ALL, QUIT_ALL], 2.0),
     "quickly, stop": ([stop_quickly, stop], [QUIT_ALL, QUIT_ALL], 2.0),
     "quickly, quickly": ([stop_quickly, stop_quickly], [QUIT_ALL, QUIT_ALL], 2.0),
     "stop, stop, stop": ([stop, stop, stop], [STOP_ALL, QUIT_ALL, KILL_ALL], 2.0),
-    "interrupt": ([interrupt], [QUIT_ALL], 5.0),
+    "interrupt": ([interrupt], [QUIT_ALL], 20.0),
     "interrupt, interrupt": ([interrupt, interrupt], [QUIT_ALL, QUIT_ALL], 2.0),
     "stop, interrupt": ([stop, interrupt], [STOP_ALL, QUIT_ALL], 2.0),
     "stop, quickly, stop": ([stop, stop_quickly, stop], [STOP_ALL, QUIT_ALL, KILL_ALL], 2.0),
@@ -285,7 +285,7 @@ def test_a_worker_that_ends_during_the_delay_is_replaced() -> None:
 
 @pytest.mark.parametrize(
     ("again", "told", "killed_s"),
-    [pytest.param(stop, STOP_ALL, 21.0, id="stop"), pytest.param(stop_quickly, QUIT_ALL, 6.0, id="quickly")],
+    [pytest.param(stop, STOP_ALL, 21.0, id="stop"), pytest.param(stop_quickly, QUIT_ALL, 21.0, id="quickly")],
 )
 def test_asking_again_cuts_the_delay_short(again: Urgency, told: list[Action], killed_s: float) -> None:
     fleet = ready_fleet(times=DELAYED)
@@ -321,7 +321,7 @@ def test_stopping_quickly_does_not_wait() -> None:
     fleet = ready_fleet(times=DELAYED)
     fleet.stop_quickly(START)
     assert plan(fleet) == QUIT_ALL
-    assert plan(fleet, START + 5) == KILL_ALL
+    assert plan(fleet, START + 20) == KILL_ALL
 
 
 def test_an_interrupt_keeps_to_the_time_that_is_set_without_the_time_to_leave() -> None:

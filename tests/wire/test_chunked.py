@@ -83,6 +83,29 @@ def test_a_body_is_what_is_in_its_chunks(data: bytes, body: bytes, adapter: Fiel
     assert _outcome(adapter, data) == body
 
 
+def test_small_chunks_that_have_come_are_joined(adapter: FieldsParser) -> None:
+    reader = _Reader(adapter)
+    reader.feed(b"1\r\na\r\n" * 5 + b"3\r\nbc")
+    assert [event.data for event in reader.events] == [b"aaaaabc"]
+    reader.feed(b"d\r\n0\r\n\r\n")
+    assert [(event.data, event.is_last) for event in reader.events[1:]] == [(b"d", False), (b"", True)]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "status"),
+    [(b"x\r\n", 400), (b"1\r\nab\r\n", 400), (b"2;%b\r\nab\r\n" % (b"x" * 100), 400), (b"ff\r\n", 413)],
+    ids=["size", "end", "extensions", "limit"],
+)
+def test_what_has_come_before_something_wrong_is_given_out_first(
+    wrong: bytes, status: int, adapter: FieldsParser
+) -> None:
+    reader = _Reader(adapter, RequestLimits(body_bytes=100, trailer_bytes=50))
+    with pytest.raises(ProtocolViolation) as caught:
+        reader.feed(b"1\r\na\r\n2\r\nbc\r\n" + wrong)
+    assert caught.value.status == status
+    assert reader.body.startswith(b"abc")
+
+
 @pytest.mark.parametrize(
     "line",
     [

@@ -600,7 +600,7 @@ async def test_an_application_that_holds_on_to_its_cancellation_is_left_behind(s
 
 @pytest.mark.parametrize(
     ("stop", "grace_s", "most_s"),
-    [(Server.stop, 0.5, 2.0), (Server.stop_quickly, 60, 10.0)],
+    [(Server.stop, 0.5, 2.0), (Server.stop_quickly, 0.5, 2.0)],
     ids=["the time is over", "quick stop"],
 )
 async def test_an_application_that_does_not_stop_in_its_share_of_the_time_is_cancelled(

@@ -61,24 +61,32 @@ class ChunkedBody:
         self.consumed = 0
 
     def next_event(self, buffer: bytes, at: int) -> BodyData | None:
-        """Return the next event in buffer[at:], or None when it needs more bytes.
+        """Return the next event in buffer[at:], or None when it needs more bytes. Small chunks are joined.
 
         Raises:
             ProtocolViolation: 400 for broken framing, 413 or 431 over a limit.
         """
         self.consumed = at
-        while True:
-            match self._reading:
-                case Reading.SIZE:
-                    if not self._read_size(buffer):
-                        return None
-                case Reading.DATA:
-                    return self._read_data(buffer)
-                case Reading.DATA_END:
-                    if not self._read_data_end(buffer):
-                        return None
-                case Reading.TRAILERS:
+        parts: list[bytes] = []
+        try:
+            while self._reading != Reading.TRAILERS:
+                if not self._read_on(buffer, parts):
+                    break
+            else:
+                if not parts:
                     return self._read_trailers(buffer)
+        except ProtocolViolation:
+            if not parts:
+                raise  # Otherwise once they are taken: nothing has been read of what is wrong.
+        return BodyData(b"".join(parts), is_last=False) if parts else None
+
+    def _read_on(self, buffer: bytes, parts: list[bytes]) -> bool:
+        """Read a step further, add the data that it has, and tell whether it was there."""
+        if self._reading == Reading.SIZE:
+            return self._read_size(buffer)
+        if self._reading == Reading.DATA_END:
+            return self._read_data_end(buffer)
+        return self._read_data(buffer, parts)
 
     def _read_size(self, buffer: bytes) -> bool:
         if buffer.find(b"\n", self.consumed) < 0:
@@ -87,7 +95,6 @@ class ChunkedBody:
         line = _SIZE_LINE.match(buffer, self.consumed)
         if line is None:
             raise ProtocolViolation("malformed chunk size line")
-        self.consumed = line.end()
         self._extension_bytes += len(line[2])
         if self._extension_bytes > self._limits.trailer_bytes:
             raise ProtocolViolation("too many bytes of chunk extensions")
@@ -95,6 +102,7 @@ class ChunkedBody:
         self._total += self._left
         if self._total > (self._limits.body_bytes or MAX_LENGTH):
             raise ProtocolViolation("the request body is too large", status=413)
+        self.consumed = line.end()
         if self._left:
             self._reading = Reading.DATA
         else:
@@ -107,15 +115,16 @@ class ChunkedBody:
         if len(buffer) - self.consumed > allowed:
             raise ProtocolViolation("the chunk size line is too long")
 
-    def _read_data(self, buffer: bytes) -> BodyData | None:
+    def _read_data(self, buffer: bytes, parts: list[bytes]) -> bool:
         data = buffer[self.consumed : self.consumed + self._left]
         if not data:
-            return None
+            return False
+        parts.append(data)
         self.consumed += len(data)
         self._left -= len(data)
         if not self._left:
             self._reading = Reading.DATA_END
-        return BodyData(data, is_last=False)
+        return True
 
     def _read_data_end(self, buffer: bytes) -> bool:
         end = buffer[self.consumed : self.consumed + 2]
