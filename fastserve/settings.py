@@ -697,8 +697,8 @@ class ConnectionLimits(Group):
     connections: int | None = option(
         None,
         "--limit-connections",
-        "Connections a worker keeps open. One more waits in the kernel's queue until another closes, which those that"
-        " are idle do for it.",
+        "Connections a worker keeps open. One more waits in the kernel's queue until another closes. One that has been"
+        " idle for a second, or says nothing, closes for it; a WebSocket or a running request does not.",
         minimum=1,
     )
     age_s: float | None = option(

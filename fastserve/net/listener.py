@@ -68,7 +68,8 @@ class Listener:
             return
         for _ in range(_ACCEPTS_PER_TURN):
             if not self._state.has_space() or not self._accept_one():
-                return
+                break
+        self._crowd.look()
 
     def _accept_one(self) -> bool:
         """Accept a connection, and tell whether there may be another one."""

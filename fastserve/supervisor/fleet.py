@@ -601,9 +601,10 @@ class Fleet:
 
     def _plan_steering(self) -> None:
         serving = [slot for slot in self._slots if not slot.is_retired and self._can_serve(slot)]
-        # What waits at a worker that is full does not move. Where all are, it is the same at each.
-        with_space = [slot for slot in serving if not self._is_full(slot)]
-        ready = frozenset(slot.number for slot in with_space or serving)
+        able = frozenset(slot.number for slot in serving)
+        # What waits at a full worker stays there. Where all are full, those that had space last may soon have it again.
+        with_space = frozenset(slot.number for slot in serving if not self._is_full(slot))
+        ready = with_space or (self._steered & able) or able
         if ready != self._steered:
             self._steered = ready
             # Before anything is stopped.

@@ -66,8 +66,9 @@ _MOST_WORKERS = 1024
 # Beyond its time for a graceful stop, what a worker gets before it is killed.
 _KILL_MARGIN_S = 2.0
 _QUICK_S = 5.0
-# How often the beats and the memory of workers are looked at.
+# How often the beats and the memory of workers are looked at, and which of them are full.
 _LOOK_S = 0.5
+_LOOK_AT_SPACE_S = 0.05
 _LOOK_AT_MEMORY_S = 5.0
 _LOOK_AT_CERTIFICATES_S = 2.0
 _PR_SET_PDEATHSIG = 1  # of linux/prctl.h
@@ -122,6 +123,10 @@ class Master:
         self._status: int | None = None
         now = time.monotonic()
         self._look_at = now
+        # Without a limit they are full only when they are out of file descriptors.
+        has_limit = settings.connections.connections is not None
+        self._space_s = _LOOK_AT_SPACE_S if has_limit else _LOOK_S
+        self._look_at_space = now
         self._look_at_memory = now
         self._look_at_certificates = now
         self._alive_at = now
@@ -210,7 +215,7 @@ class Master:
 
     def _wait(self) -> None:
         now = time.monotonic()
-        due = [self._fleet.next_change(now), self._look_at]
+        due = [self._fleet.next_change(now), self._look_at, self._look_at_space]
         if self._notifier.watchdog_s is not None:
             due.append(self._alive_at)
         for key, _ in self._selector.select(max(min(due) - now, 0.0)):
@@ -307,6 +312,9 @@ class Master:
             self._look_at = now + _LOOK_S
             for process in self._workers.values():
                 self._fleet.heard(process.pid, now if was_stopped else process.record.beat_us / 1e6)
+        if now >= self._look_at_space:
+            self._look_at_space = now + self._space_s
+            for process in self._workers.values():
                 self._fleet.filled(process.pid, process.record.is_full)
         if self._settings.recycling.memory_bytes is not None and now >= self._look_at_memory:
             self._look_at_memory = now + _LOOK_AT_MEMORY_S

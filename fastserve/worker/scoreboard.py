@@ -59,6 +59,7 @@ _SINGLE = (
     "requests",
     "sent_bytes",
 )
+_FULL_AT = _SINGLE.index("is_full")
 _STATUS_AT = len(_SINGLE)
 _LATENCY_AT = _STATUS_AT + 10
 _TOLD_AT = _LATENCY_AT + LATENCY_BUCKETS
@@ -126,7 +127,11 @@ class Record:
     @property
     def is_full(self) -> bool:
         """Whether the worker has no space for another connection."""
-        return bool(self._numbers[6])
+        return bool(self._numbers[_FULL_AT])
+
+    @is_full.setter
+    def is_full(self, value: bool) -> None:
+        self._numbers[_FULL_AT] = value
 
     @property
     def is_told(self) -> bool:

@@ -168,7 +168,7 @@ class Server:
         )
         age_s = settings.connections.age_s
         self._ages = Ages(age_s) if age_s is not None else None
-        self._crowd = Crowd(self._state)
+        self._crowd = Crowd(self._state, self._tell_full)
         self._listeners = [Listener(sock, self._state, self._transports, self._crowd) for sock in sockets]
         self._stopping = Stopping.NOT
         self._is_replaced = False  # it stops, and the server does not
@@ -406,6 +406,10 @@ class Server:
         self._state.keeps_connections = False
         if self._stopping >= Stopping.GRACEFUL:
             self._drain_connections()
+
+    def _tell_full(self, is_full: bool) -> None:
+        if self._place is not None:
+            self._place.record.is_full = is_full
 
     def _report(self, slot: int) -> Report:
         return Report(

@@ -21,7 +21,8 @@ class Place:
     def __init__(self, **options: Any) -> None:
         self.app = PlayedApp()
         self.rig = Rig(self.app, **options)
-        self.crowd = Crowd(self.rig.state)
+        self.told: list[bool] = []
+        self.crowd = Crowd(self.rig.state, self.told.append)
 
     def pass_time(self, seconds: float) -> None:
         """Let the clock tick once, so much later."""
@@ -143,6 +144,24 @@ async def test_it_is_crowded_until_nobody_waits_at_any_listener() -> None:
         place.crowd.disperse("a")
         place.crowd.disperse("a")
         assert not state.is_crowded
+
+
+async def test_that_there_is_no_space_and_that_there_is_again_is_told_once() -> None:
+    async with placed(limit_connections=2) as place:
+        first = place.rig.connect()
+        place.crowd.look()
+        assert place.told == []
+        second = place.rig.connect()
+        place.crowd.look()
+        place.crowd.look()
+        assert place.told == [True]
+        first.reset()
+        assert place.told == [True, False]
+        place.gather()
+        second.reset()
+        assert place.told == [True, False, True], "someone waits at a listener"
+        place.crowd.disperse("a")
+        assert place.told == [True, False, True, False]
 
 
 async def test_who_is_idle_is_looked_for_only_once_a_tick() -> None:

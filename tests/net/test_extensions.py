@@ -68,7 +68,7 @@ def sites(request: pytest.FixtureRequest, tmp_path: Path) -> Sites:
         certificates = Certificates(tls_settings(tmp_path)) if is_tls else None
         transports = transports_for(rig.state, certificates=certificates, handshake_s=10)
         with socket.create_server(("127.0.0.1", 0)) as listening:
-            listener = Listener(listening, rig.state, transports, Crowd(rig.state))
+            listener = Listener(listening, rig.state, transports, Crowd(rig.state, lambda is_full: None))
             listener.start()
             site = Site(rig, listening, is_tls)
             try:

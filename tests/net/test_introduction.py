@@ -186,7 +186,7 @@ async def test_who_has_sent_nothing_makes_room_and_who_has_begun_a_header_does_n
         begun = await place.connect()
         await begun.send(b"PROXY ")
         await turns(20)
-        crowd = Crowd(place.rig.state)
+        crowd = Crowd(place.rig.state, lambda is_full: None)
         await place.rig.pass_time(2)
         for _ in range(2):
             crowd.tick()

@@ -94,7 +94,7 @@ async def listening(
     """Make a listener that is not started, and in the end close everything, also of a test that failed."""
     rig = Rig(app or PlayedApp(), **options)
     transports = WatchedTransports(transports_for(rig.state))
-    listener = Listener(sock, rig.state, transports, Crowd(rig.state))
+    listener = Listener(sock, rig.state, transports, Crowd(rig.state, lambda is_full: None))
     try:
         yield rig, listener, transports
     finally:

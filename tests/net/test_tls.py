@@ -134,7 +134,9 @@ class TlsSite:
         self.certificates = certificates
         self.listening = listening
         self._transports = transports_for(self.rig.state, certificates=certificates, handshake_s=HANDSHAKE_S)
-        self._listener = Listener(listening, self.rig.state, self._transports, Crowd(self.rig.state))
+        self._listener = Listener(
+            listening, self.rig.state, self._transports, Crowd(self.rig.state, lambda is_full: None)
+        )
         self._listener.start()
         self._clients: list[TlsClient] = []
 
@@ -635,7 +637,7 @@ async def test_who_has_sent_nothing_makes_room_and_who_has_begun_a_handshake_doe
         await begun.send_raw(begun.hello())
         await until(lambda: len(site.rig.state.connections) == 2)
         await turns(50)
-        crowd = Crowd(site.rig.state)
+        crowd = Crowd(site.rig.state, lambda is_full: None)
         await site.rig.pass_time(2)
         for _ in range(2):
             crowd.tick()

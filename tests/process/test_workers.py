@@ -256,3 +256,36 @@ def test_websockets_are_counted_as_requests_are(start: Start) -> None:
         assert client.recv() == "text"
     assert len(server.workers) == 2
     assert "Exception" not in server.log
+
+
+# Workers that are full.
+
+
+def test_new_connections_go_where_there_is_space(start: Start, folder: Path) -> None:
+    server = start(*TWO_WORKERS, "--limit-connections", "2").wait_ready()
+    full = min(pids(server))
+    gates = [Gate(folder, "first"), Gate(folder, "second")]
+    with contextlib.ExitStack() as stack:
+        held: list[RawClient] = []
+        while len(held) < len(gates):
+            client = stack.enter_context(RawClient(server.address))
+            if int(client.get("/pid").answer().body) == full:
+                client.get(f"/gate?{gates[len(held)].name}")
+                gates[len(held)].wait_reached()
+                held.append(client)
+            else:
+                client.close()
+        wait_until(lambda: all(is_answered(server) for _ in range(16)))
+        for client, gate in zip(held, gates, strict=True):
+            gate.open()
+            assert client.answer().body == b"through"
+
+
+def is_answered(server: RunningServer) -> bool:
+    """Tell whether a new client gets an answer soon."""
+    with RawClient(server.address) as client:
+        client.sock.settimeout(0.5)
+        try:
+            return client.send(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").answer().status == 200
+        except TimeoutError:
+            return False

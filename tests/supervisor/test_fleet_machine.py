@@ -458,8 +458,9 @@ class FleetMachine(RuleBasedStateMachine):
         model = self.model
         self.spawn_fails = self.open_fails = False
         reloads = model.reloads
-        for process in model.processes.values():
-            process.is_silent = False
+        for pid, process in model.processes.items():
+            process.is_silent = process.is_full = False
+            self.fleet.filled(pid, False)
         self.act()
         for _ in range(60):
             if model.finished is not None:
@@ -505,7 +506,8 @@ class FleetMachine(RuleBasedStateMachine):
             heard = [each for each in model.processes.values() if each.serves and not each.is_steered_away]
             heard = [each for each in heard if each.slot in model.wanted]
             with_space = {each.slot for each in heard if not each.is_full}
-            assert model.steered == (with_space or {each.slot for each in heard})
+            assert model.steered <= {each.slot for each in heard}
+            assert model.steered == with_space if with_space else bool(model.steered) == bool(heard)
 
     @invariant()
     def every_wanted_slot_has_a_worker_or_gets_one_soon(self) -> None:
