@@ -53,6 +53,16 @@ _MEANT = {
 _FULFILLED = {flag.removeprefix("--").replace("-", "_") for flag in FULFILLED}
 
 
+class ConfigLifespan(Lifespan):
+    """The lifespan of the application of a Config, which is loaded.
+
+    Programs that drive a uvicorn.Server by hand give it one. A Server of ours makes its own in `startup`.
+    """
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config.loaded_app, config.settings.app.lifespan)
+
+
 class Config:
     """What a `Server` serves, and how.
 
@@ -239,9 +249,9 @@ class Config:
         return Connection
 
     @property
-    def lifespan_class(self) -> type[Lifespan]:
-        """What runs the lifespan of the application."""
-        return Lifespan
+    def lifespan_class(self) -> type[ConfigLifespan]:
+        """What runs the lifespan of the application. Made of a Config, as in uvicorn."""
+        return ConfigLifespan
 
     def get_loop_factory(self) -> Callable[[], asyncio.AbstractEventLoop]:
         """Return what makes the event loop."""

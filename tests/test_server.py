@@ -442,3 +442,26 @@ def test_a_request_that_hangs_does_not_hold_up_the_end_of_a_test() -> None:
     client.close()
     assert time.monotonic() - began < 5
     assert logging.getLogger("fastserve").handlers == []
+
+
+async def test_a_server_may_be_driven_by_hand_as_that_of_uvicorn() -> None:
+    app = App()
+    options = config(app, lifespan="on")
+    options.load()
+    server = Server(options)
+    server.lifespan = options.lifespan_class(options)
+    await server.startup()
+    assert app.life == ["startup"]
+    assert await asyncio.to_thread(get, server.urls[0]) == b"hello"
+    await server.shutdown()
+    assert app.life == ["startup", "shutdown"]
+
+
+async def test_a_lifespan_may_be_run_by_itself() -> None:
+    app = App()
+    options = config(app, lifespan="on")
+    options.load()
+    lifespan = options.lifespan_class(options)
+    await lifespan.start()
+    await lifespan.stop()
+    assert app.life == ["startup", "shutdown"]

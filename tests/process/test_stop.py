@@ -440,6 +440,21 @@ def test_a_shutdown_of_the_application_that_takes_too_long_is_left(start: Start,
 
 
 @WORKERS
+def test_after_ctrl_c_the_application_may_still_take_its_time_to_shut_down(
+    start: Start, folder: Path, workers: str
+) -> None:
+    (folder / "slow.py").write_text(
+        "import asyncio\n\nasync def app(scope, receive, send):\n"
+        "    await receive()\n    await send({'type': 'lifespan.startup.complete'})\n"
+        "    await receive()\n    await asyncio.sleep(6)\n    await send({'type': 'lifespan.shutdown.complete'})\n"
+    )
+    server = start("slow:app", "--port", "0", "--workers", workers).wait_ready()
+    server.send_signal_to_group(signal.SIGINT)
+    assert server.wait_exit() == 0
+    assert server.log.count("Application shutdown complete.") == int(workers)
+
+
+@WORKERS
 def test_a_signal_that_the_application_swallows_while_it_is_imported_is_obeyed_afterwards(
     start: Start, folder: Path, workers: str
 ) -> None:
