@@ -22,7 +22,7 @@ from typing import IO, Any, Literal, NamedTuple, TypeAlias
 
 import click
 
-from fastserve.errors import SettingsError, causes
+from fastserve.errors import SettingsError
 from fastserve.settings import LogSettings
 from fastserve.streams import is_terminal, open_missing_streams
 
@@ -201,10 +201,12 @@ def _configure_from_dict(where: str, config: dict[str, Any], use_colors: bool | 
 def _explain(error: BaseException) -> str:
     """Return what is wrong in one line, with the reasons."""
     said = " ".join(str(error).split())
-    for cause in causes(error):
+    cause = error.__cause__
+    while cause is not None:
         reason = " ".join(str(cause).split())
         if reason not in said:
             said = f"{said}: {reason}"
+        cause = cause.__cause__
     return said
 
 
