@@ -19,6 +19,7 @@ from fastserve.wire.http1.request import MAX_LENGTH
 
 _QUOTED = rb'"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t \x21-\x7e\x80-\xff])*"'
 _SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,16})((?:;%b(?:=(?:%b|%b))?)*)\r\n" % (TOKEN, TOKEN, _QUOTED))
+_PLAIN_SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,16})\r\n")
 # RFC 9110 §6.5.1. The libraries take these for those of the head, each in its own way.
 _NEVER_TRAILERS = (b"content-length", b"transfer-encoding", b"host")
 _LONGEST_SIZE = len("FFFFFFFFFFFFFFFF\r\n")
@@ -83,10 +84,27 @@ class ChunkedBody:
     def _read_on(self, buffer: bytes, parts: list[bytes]) -> bool:
         """Read a step further, add the data that it has, and tell whether it was there."""
         if self._reading == Reading.SIZE:
+            self._read_plain_chunks(buffer, parts)
             return self._read_size(buffer)
         if self._reading == Reading.DATA_END:
             return self._read_data_end(buffer)
         return self._read_data(buffer, parts)
+
+    def _read_plain_chunks(self, buffer: bytes, parts: list[bytes]) -> None:
+        """Read the chunks that have come as a whole and have no extensions, up to the first that is not like that."""
+        at = self.consumed
+        total = self._total
+        most = self._limits.body_bytes or MAX_LENGTH
+        while (line := _PLAIN_SIZE_LINE.match(buffer, at)) is not None:
+            size = int(line[1], 16)
+            begin = line.end()
+            end = begin + size
+            if not size or total + size > most or buffer[end : end + 2] != b"\r\n":
+                break
+            parts.append(buffer[begin:end])
+            total += size
+            at = end + 2
+        self.consumed, self._total = at, total
 
     def _read_size(self, buffer: bytes) -> bool:
         if buffer.find(b"\n", self.consumed) < 0:
