@@ -27,7 +27,7 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
         else:
             shutil.copy(PROJECT / part, folder)
     (folder / "tests").mkdir()
-    shutil.copy(PROJECT / "tests" / "test_version.py", folder / "tests")  # what setuptools would take
+    shutil.copy(PROJECT / "tests" / "test_errors.py", folder / "tests")  # what setuptools would take
     return folder
 
 
