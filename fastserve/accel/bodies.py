@@ -8,12 +8,12 @@ from contextlib import AsyncExitStack
 from typing import Any, Protocol
 
 from fastapi import routing
-from fastapi._body_limit import get_body_limit_error
 from fastapi.exceptions import EndpointContext, RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.middleware.body_limit import MAX_BODY_SIZE_SCOPE_KEY
 from starlette.requests import ClientDisconnect, Request
 
+from fastserve.accel.body_limits import limit_of
 from fastserve.accel.taking import JsonContent, Solving
 from fastserve.asgi.types import Message, Receive, Scope
 
@@ -114,7 +114,7 @@ def _invalid_json(error: json.JSONDecodeError, context: EndpointContext) -> Requ
 
 
 def _unreadable(error: Exception, state: Solving) -> Exception:
-    if MAX_BODY_SIZE_SCOPE_KEY in state.scope and (limit := get_body_limit_error(error)):
+    if MAX_BODY_SIZE_SCOPE_KEY in state.scope and (limit := limit_of(error)):
         return limit
     return HTTPException(status_code=400, detail="There was an error parsing the body")
 

@@ -6,6 +6,7 @@ cache, once its own dependencies and parameters are there; errors of parameters 
 
 from __future__ import annotations
 
+import inspect
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -32,6 +33,11 @@ _SPECIAL = (
 )
 """Attributes of a Dependant: the arguments that FastAPI gives by their types."""
 
+# What not every verified version of FastAPI has: limits on how often a dependency runs at a time, and cleaning up after
+# generators in spite of cancellation.
+_LIMITS_CONCURRENCY = hasattr(Dependant, "concurrency")
+_SHIELDS_GENERATORS = "request" in inspect.signature(_solve_generator).parameters
+
 
 class Dependency:
     """A callable with dependencies and parameters: the endpoint itself, or one of its dependencies.
@@ -42,6 +48,7 @@ class Dependency:
     __slots__ = (
         "_body_fields",
         "_cache_key",
+        "_concurrency",
         "_dependant",
         "_dependencies",
         "_embeds",
@@ -75,6 +82,7 @@ class Dependency:
         special = {name: getattr(dependant, name) for name in _SPECIAL}
         self._signature = Signature(self._takings, body, special, self._scopes)
         self.is_flat = not (self._dependencies or self._has_body_fields)
+        self._concurrency: Any = dependant.concurrency if _LIMITS_CONCURRENCY else None
         self._is_generator = _is_gen_callable(call) or _is_async_gen_callable(call)
         self._is_async = _is_coroutine_callable(call)
         # Both may be true: of a wrapper the one, of what it wraps the other.
@@ -109,7 +117,7 @@ class Dependency:
             key = each._cache_key
             if each._dependant.use_cache and key in state.cache:
                 solved = state.cache[key]
-            elif used._is_simple and used._dependant.concurrency is None:
+            elif used._is_simple and used._concurrency is None:
                 solved = await used.call(**arguments)
             else:
                 solved = await used._obtain(arguments, state, each._stack)
@@ -133,13 +141,14 @@ class Dependency:
         """Return what is to be called in place of this dependency, as FastAPI finds it for each request."""
         dependant = self._dependant
         assert dependant.path is not None
+        limits: dict[str, Any] = {"concurrency": dependant.concurrency} if _LIMITS_CONCURRENCY else {}
         found = get_dependant(
             path=dependant.path,
             call=overrides.get(dependant.call, self.call),
             name=dependant.name,
             parent_oauth_scopes=self._scopes.copy(),
             scope=dependant.scope,
-            concurrency=dependant.concurrency,
+            **limits,
         )
         return Dependency(found, embeds_body=self._embeds)
 
@@ -147,12 +156,11 @@ class Dependency:
         """Call the dependency, in a thread if it is synchronous, as FastAPI does."""
         if self._is_generator:
             stack: AsyncExitStack = state.marked_scope()[stack_name]
-            return await _solve_generator(
-                request=state.request(), dependant=self._dependant, stack=stack, sub_values=arguments
-            )
-        if self._dependant.concurrency is None:
+            given: dict[str, Any] = {"request": state.request()} if _SHIELDS_GENERATORS else {}
+            return await _solve_generator(dependant=self._dependant, stack=stack, sub_values=arguments, **given)
+        if self._concurrency is None:
             return await self._run(arguments)
-        async with self._dependant.concurrency.get_semaphore():
+        async with self._concurrency.get_semaphore():
             return await self._run(arguments)
 
     async def _run(self, arguments: Values) -> Any:

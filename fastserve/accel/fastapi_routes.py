@@ -9,13 +9,13 @@ import opentelemetry._logs._internal as _logs
 import opentelemetry.metrics._internal as _metrics
 import opentelemetry.trace
 from fastapi import FastAPI
-from fastapi._body_limit import AppBodyLimitMiddleware
 from fastapi.middleware.asyncexitstack import AsyncExitStackMiddleware
 from fastapi.routing import APIRoute, APIRouter, APIWebSocketRoute, _EffectiveRouteContext, _IncludedRouter
 from fastapi.telemetry._asgi import ExceptionTelemetryMiddleware
 from starlette.routing import BaseRoute, Route, Router
 
 from fastserve.accel.api_endpoints import ApiEndpoint
+from fastserve.accel.body_limits import LAYERS
 from fastserve.accel.dispatching import Marks
 from fastserve.accel.endpoints import Endpoint, FileStackEndpoint, Unfit
 from fastserve.accel.matching import Candidate
@@ -51,7 +51,7 @@ class FastAPIAdapter(Adapter):
 
     def layers(self) -> tuple[type, ...]:
         """See Adapter."""
-        return ExceptionTelemetryMiddleware, AppBodyLimitMiddleware
+        return ExceptionTelemetryMiddleware, *LAYERS
 
     def leads_to_router(self, exceptions: Any) -> bool:
         """See Adapter."""

@@ -8,6 +8,7 @@ it is looked at again after that only.
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import inspect
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
@@ -107,6 +108,8 @@ fastapi._compat.v2:ModelField.serialize
 fastapi._compat.v2:_regenerate_error_with_loc
 pydantic.type_adapter:TypeAdapter.dump_python
 """
+# Modules that the oldest verified versions do not have.
+_LATER = {"fastapi._body_limit"}
 _PACKAGES = {"starlette", "fastapi", "pydantic", "anyio", "contextlib", "copy", "json", "urllib"}
 
 
@@ -139,7 +142,7 @@ def parts(framework: str) -> list[Part]:
 
 def parts_of(*paths: str) -> list[Part]:
     """Return the parts that are named, as they are now."""
-    return [_part(path) for path in " ".join(paths).split()]
+    return [_part(path) for path in " ".join(paths).split() if _is_there(path.partition(":")[0])]
 
 
 def patched(found: Iterable[Part]) -> str | None:
@@ -171,6 +174,10 @@ def _look(found: Iterable[Part]) -> Callable[[], bool]:
         checks.append(f"holder{number}.{part.name} is part{number}")
     exec(compile("def is_unchanged():\n    return " + " and ".join(checks), "<fastserve.accel.patches>", "exec"), names)
     return names["is_unchanged"]  # type: ignore[no-any-return]
+
+
+def _is_there(module: str) -> bool:
+    return module not in _LATER or importlib.util.find_spec(module) is not None
 
 
 def _part(path: str) -> Part:

@@ -17,8 +17,11 @@ from typing import Any
 
 _two_numbers = re.compile(r"(?:[0-9]+!)?([0-9]+)(?:\.([0-9]+))?").match
 
-VERIFIED = {"fastapi": ("0.164.0", "0.165.0"), "starlette": ("1.9.0", "1.10.0")}
-"""The versions of the frameworks, each of the one with each of the other."""
+VERIFIED = {
+    "fastapi": ("0.161.1", "0.162.7", "0.163.2", "0.164.0", "0.165.0"),
+    "starlette": ("1.7.0", "1.8.0", "1.9.0", "1.10.0"),
+}
+"""The versions of the frameworks: each of FastAPI tried with the first and the last Starlette, the last with all."""
 
 RANGES = {"anyio": ((4, 10), (5, 0)), "pydantic": ((2, 12), (3, 0))}
 """Of other packages: the first version, and the first that is too new, each as its first two numbers."""

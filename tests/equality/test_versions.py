@@ -24,9 +24,11 @@ def test_every_verified_version_has_a_suite(framework: str) -> None:
     assert set(VERIFIED[framework]) <= {suite.version for suite in suites(framework, None)}
 
 
-def test_every_verified_version_of_fastapi_has_a_suite_with_every_one_of_starlette() -> None:
+def test_every_version_has_a_suite_with_the_newest_and_fastapi_with_the_oldest_starlette_too() -> None:
     tried = {(suite.version, pinned(suite)["starlette"]) for suite in suites("fastapi", None)}
-    assert set(product(VERIFIED["fastapi"], VERIFIED["starlette"])) <= tried
+    newest, *_, oldest = sorted(VERIFIED["starlette"], key=_numbers, reverse=True)
+    assert set(product(VERIFIED["fastapi"], (newest, oldest))) <= tried
+    assert set(product((max(VERIFIED["fastapi"], key=_numbers),), VERIFIED["starlette"])) <= tried
 
 
 @pytest.mark.parametrize("package", RANGES)
