@@ -71,7 +71,7 @@ class Stopping(enum.IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class FleetTimes:
-    """In seconds. boot_s: to become ready. stop_s: to finish. quick_s: to end after having said why it does.
+    """In seconds. boot_s: to become ready. stop_s: to finish. quick_s: to end when it cannot, or need not, do more.
 
     silent_s: for which an event loop may be silent. lifetime_s: after which a worker is replaced. Infinity is no limit.
     delay_s: to go on serving after the server was told to stop. has_set_stop: the user has set the time to finish.
@@ -485,18 +485,24 @@ class Fleet:
         if self._stopping is Stopping.GRACEFUL:
             self._drain(worker, now)
             return
-        within_s = self._times.stop_s if self._stopping is Stopping.QUICK else _FORCE_S
+        within_s = self._quick_s(worker, now) if self._stopping is Stopping.QUICK else _FORCE_S
         worker.state, worker.since = State.DRAINING, now
         worker.kill_at = min(worker.kill_at, now + within_s)
         self._pending.append(Quit(worker.pid))
+
+    def _quick_s(self, worker: Worker, now: float) -> float:
+        """Return the time for a quick stop: the application has its own, but a worker that is blocked hears of nothing."""
+        is_blocked = worker.state is State.READY and self._is_silent(worker, now)
+        return self._times.quick_s if is_blocked else self._times.stop_s
 
     def _drain(self, worker: Worker, now: float) -> None:
         if worker.state is not State.DRAINING:
             if worker.state is State.BOOTING and worker.slot == self._replacing:
                 self._replacing = None  # It is no successor any more.
-            worker.state, worker.since = State.DRAINING, now
             is_urgent = self._in_development and not self.is_stopping
-            worker.kill_at = min(worker.kill_at, now + self._times.stop_s)
+            within_s = self._quick_s(worker, now) if is_urgent else self._times.stop_s
+            worker.state, worker.since = State.DRAINING, now
+            worker.kill_at = min(worker.kill_at, now + within_s)
             self._pending.append(Quit(worker.pid) if is_urgent else Stop(worker.pid))
 
     # What is to be done.
@@ -545,11 +551,15 @@ class Fleet:
         silent_s = now - worker.beat_at
         if worker.beat_at + self._times.silent_s <= now:
             self._abort(worker, f"its event loop has been blocked for {silent_s:.1f} seconds", now)
-        elif worker.beat_at + max(self._times.silent_s * _WARN_SHARE, _WARN_LEAST_S) > now:
+        elif not self._is_silent(worker, now):
             worker.is_silent = False
         elif not worker.is_silent:
             worker.is_silent = True
             self._pending.append(Warn(worker.pid, silent_s))
+
+    def _is_silent(self, worker: Worker, now: float) -> bool:
+        """Tell whether a worker has not been heard for so long that it must be blocked."""
+        return worker.beat_at + max(self._times.silent_s * _WARN_SHARE, _WARN_LEAST_S) <= now
 
     def _abort(self, worker: Worker, reason: str, now: float) -> None:
         worker.failure, worker.abort_at = reason, math.inf

@@ -339,3 +339,12 @@ def test_a_failed_start_does_not_wait() -> None:
     assert plan(fleet) == [Leave(), Stop(OTHER)]
     end_all(fleet, START)
     assert plan(fleet) == [Finish(3)]
+
+
+def test_a_worker_that_is_blocked_is_not_waited_for_when_the_server_stops_quickly() -> None:
+    fleet = ready_fleet(times=FleetTimes(stop_s=20.0, quick_s=5.0, silent_s=30.0))
+    fleet.heard(OTHER, START + 10)
+    fleet.stop_quickly(START + 10)
+    assert plan(fleet, START + 10) == QUIT_ALL
+    assert [action.pid for action in plan(fleet, START + 15) if isinstance(action, Kill)] == [PID]
+    assert [action.pid for action in plan(fleet, START + 30) if isinstance(action, Kill)] == [OTHER]
