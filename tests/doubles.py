@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -13,6 +14,7 @@ from fastserve.asgi.sessions import Sessions
 from fastserve.asgi.types import ASGIApp, Message, Receive, Scope, Send
 from fastserve.errors import ProtocolViolation
 from fastserve.net.connection import Connection
+from fastserve.net.crowd import Crowd
 from fastserve.net.deadlines import TICK_S, Deadlines
 from fastserve.net.state import ServerState
 from fastserve.net.stream import Address
@@ -200,6 +202,12 @@ class Peer:
         self.connection.resume_writing()
         if self.transport.is_closed:
             self.transport.lose()
+
+
+def make_room(crowd: Crowd) -> None:
+    """Have someone wait for space, after a look at who is idle."""
+    crowd.tick()
+    crowd.gather("a listener", logging.WARNING, "It is full")
 
 
 class Call:

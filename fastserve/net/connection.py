@@ -67,7 +67,7 @@ class Connection(Stream):
     What an exchange is told may be its end, which lets go of it. A method that tells it something therefore keeps a
     reference of its own: where both are compiled, a call does not.
 
-    idle_since: when it was last found to have no request, in seconds of the monotonic clock.
+    idle_since: when it was last found to have no request, in seconds (see net.deadlines.Clock).
     """
 
     __slots__ = (

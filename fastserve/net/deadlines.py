@@ -25,7 +25,7 @@ _MOST_S = 2 * TICK_S
 class Watched:
     """Something that has a deadline.
 
-    deadline: when it wants to be told, in seconds of the monotonic clock; infinity for never.
+    deadline: when it wants to be told, in seconds (see Clock); infinity for never.
     bucket: where Deadlines keeps it; NO_BUCKET at first, and only Deadlines changes it.
     """
 

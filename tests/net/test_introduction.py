@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -16,7 +15,7 @@ from fastserve.addresses import AllowList
 from fastserve.asgi.types import Receive, Scope, Send
 from fastserve.net.crowd import Crowd
 from fastserve.net.transports import transports_for
-from tests.doubles import Rig, request, turns, until
+from tests.doubles import Rig, make_room, request, turns, until
 from tests.net.serving import Client, unix_listener
 
 pytestmark = pytest.mark.usefixtures("loop_factory", "kind")
@@ -189,8 +188,7 @@ async def test_who_has_sent_nothing_makes_room_and_who_has_begun_a_header_does_n
         crowd = Crowd(place.rig.state, lambda is_full: None)
         await place.rig.pass_time(2)
         for _ in range(2):
-            crowd.tick()
-            crowd.gather("a", logging.WARNING, "It is full")
+            make_room(crowd)
         await until(lambda: len(place.rig.state.connections) == 1)
         await turns(20)
         assert len(place.rig.state.connections) == 1

@@ -18,11 +18,12 @@ import pytest
 from fastserve.asgi.types import ASGIApp, Receive, Scope, Send
 from fastserve.errors import ClientDisconnected
 from fastserve.net.certificates import Certificates
+from fastserve.net.connection import Connection
 from fastserve.net.crowd import Crowd
 from fastserve.net.listener import Listener
 from fastserve.net.transports import transports_for
 from tests.certificates import client_context, issue, tls_settings, write_authority
-from tests.doubles import PlayedApp, Rig, post, request, turns, until
+from tests.doubles import PlayedApp, Rig, make_room, post, request, turns, until
 from tests.net.serving import send_buffer
 
 pytestmark = pytest.mark.usefixtures("loop_factory", "kind")
@@ -640,12 +641,11 @@ async def test_who_has_sent_nothing_makes_room_and_who_has_begun_a_handshake_doe
         crowd = Crowd(site.rig.state, lambda is_full: None)
         await site.rig.pass_time(2)
         for _ in range(2):
-            crowd.tick()
-            crowd.gather("a", logging.WARNING, "It is full")
+            make_room(crowd)
         await until(lambda: len(site.rig.state.connections) == 1)
         await begun.shake_hands()
-        crowd.gather("a", logging.WARNING, "It is full")
-        crowd.tick()
+        await until(lambda: isinstance(next(iter(site.rig.state.connections)), Connection))
+        make_room(crowd)
         await turns(50)
         await begun.send(request())
         assert b"connection: close" in await begun.receive_all(), "it is not idle from before the handshake"

@@ -427,12 +427,21 @@ def test_a_sighup_that_is_ignored_at_the_start_does_not_stop_a_single_process(st
     assert server.stop() == 0
 
 
+# An application that takes so many seconds to shut down.
+SLOW = """
+import asyncio
+
+async def app(scope, receive, send):
+    await receive()
+    await send({{"type": "lifespan.startup.complete"}})
+    await receive()
+    await asyncio.sleep({})
+    await send({{"type": "lifespan.shutdown.complete"}})
+"""
+
+
 def test_a_shutdown_of_the_application_that_takes_too_long_is_left(start: Start, folder: Path) -> None:
-    (folder / "slow.py").write_text(
-        "import asyncio\n\nasync def app(scope, receive, send):\n"
-        "    await receive()\n    await send({'type': 'lifespan.startup.complete'})\n"
-        "    await receive()\n    await asyncio.sleep(3600)\n"
-    )
+    (folder / "slow.py").write_text(SLOW.format(3600))
     server = start("slow:app", "--port", "0", "--timeout-graceful-shutdown", "1").wait_ready()
     server.send_signal(signal.SIGTERM)
     assert server.wait_exit(within_s=10) == 0
@@ -443,11 +452,7 @@ def test_a_shutdown_of_the_application_that_takes_too_long_is_left(start: Start,
 def test_after_ctrl_c_the_application_may_still_take_its_time_to_shut_down(
     start: Start, folder: Path, workers: str
 ) -> None:
-    (folder / "slow.py").write_text(
-        "import asyncio\n\nasync def app(scope, receive, send):\n"
-        "    await receive()\n    await send({'type': 'lifespan.startup.complete'})\n"
-        "    await receive()\n    await asyncio.sleep(6)\n    await send({'type': 'lifespan.shutdown.complete'})\n"
-    )
+    (folder / "slow.py").write_text(SLOW.format(6))
     server = start("slow:app", "--port", "0", "--workers", workers).wait_ready()
     server.send_signal_to_group(signal.SIGINT)
     assert server.wait_exit() == 0
