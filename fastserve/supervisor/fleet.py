@@ -491,9 +491,11 @@ class Fleet:
         self._pending.append(Quit(worker.pid))
 
     def _quick_s(self, worker: Worker, now: float) -> float:
-        """Return the time for a quick stop. The application has its own, but a worker that is blocked hears nothing."""
-        is_blocked = worker.state is State.READY and self._is_silent(worker, now)
-        return self._times.quick_s if is_blocked else self._times.stop_s
+        """Return the time for a quick stop: the application has its own, if it has started and is not blocked."""
+        has_own = worker.state is not State.BOOTING and not (
+            worker.state is State.READY and self._is_silent(worker, now)
+        )
+        return self._times.stop_s if has_own else self._times.quick_s
 
     def _drain(self, worker: Worker, now: float) -> None:
         if worker.state is not State.DRAINING:
@@ -612,9 +614,9 @@ class Fleet:
     def _plan_steering(self) -> None:
         serving = [slot for slot in self._slots if not slot.is_retired and self._can_serve(slot)]
         able = frozenset(slot.number for slot in serving)
-        # What waits at a full worker stays there. Where all are full, those that had space last may soon have it again.
+        # What waits at a full worker stays there. Where all are full, any may have idle connections that make room.
         with_space = frozenset(slot.number for slot in serving if not self._is_full(slot))
-        ready = with_space or (self._steered & able) or able
+        ready = with_space or able
         if ready != self._steered:
             self._steered = ready
             # Before anything is stopped.

@@ -310,11 +310,13 @@ class Server:
     def _advance(self, stopping: Stopping) -> None:
         self._stopping = stopping
         now = self._loop.time()
-        if stopping is not Stopping.FORCED:
+        if stopping is Stopping.GRACEFUL:
             self._lifespan_ends_at = now + self._settings.timeouts.stop_s
             self._requests_end_at = self._lifespan_ends_at - self._lifespan_s()
-        if stopping is Stopping.QUICK:
-            self._requests_end_at = min(self._requests_end_at, now + _QUICK_S)
+        elif stopping is Stopping.QUICK:
+            # No later than a graceful stop that has begun: the supervisor counts from then.
+            self._lifespan_ends_at = min(self._lifespan_ends_at, now + self._settings.timeouts.stop_s)
+            self._requests_end_at = min(now + _QUICK_S, self._lifespan_ends_at - self._lifespan_s())
         self.call_soon(self._tell_stopping)
 
     def _tell_stopping(self) -> None:

@@ -475,3 +475,12 @@ def test_workers_of_the_same_age_are_replaced_one_after_the_other() -> None:
 def test_a_worker_that_is_starting_does_not_age() -> None:
     fleet = booting_fleet(1, FleetTimes(lifetime_s=3600))
     assert said(fleet, START + 9999) == []
+
+
+def test_where_all_workers_are_full_connections_go_to_all_whose_idle_connections_make_room() -> None:
+    fleet = ready_fleet(2)
+    for pid, steered in ((PID, {1}), (OTHER, {0, 1})):
+        fleet.filled(pid, True)
+        assert plan(fleet, START + 1) == [Steer(frozenset(steered))]
+    fleet.filled(OTHER, False)
+    assert plan(fleet, START + 1) == [Steer(frozenset({1}))]

@@ -251,8 +251,10 @@ class FleetMachine(RuleBasedStateMachine):
         if urgency <= model.urgency:
             return
         model.urgency = urgency
-        within_s = {1: self.times.stop_s, 2: self.times.stop_s, 3: FORCE_S}[urgency]
         for process in model.processes.values():
+            is_starting = not process.is_ready and not process.is_told
+            quick_s = self.times.quick_s if is_starting else self.times.stop_s
+            within_s = {1: self.times.stop_s, 2: quick_s, 3: FORCE_S}[urgency]
             process.may_die_early |= urgency == 2 and process.is_silent
             if urgency > 1 or not process.is_told:
                 process.dies_by = min(process.dies_by, model.now + within_s)
@@ -511,8 +513,7 @@ class FleetMachine(RuleBasedStateMachine):
             heard = [each for each in model.processes.values() if each.serves and not each.is_steered_away]
             heard = [each for each in heard if each.slot in model.wanted]
             with_space = {each.slot for each in heard if not each.is_full}
-            assert model.steered <= {each.slot for each in heard}
-            assert model.steered == with_space if with_space else bool(model.steered) == bool(heard)
+            assert model.steered == (with_space or {each.slot for each in heard})
 
     @invariant()
     def every_wanted_slot_has_a_worker_or_gets_one_soon(self) -> None:
