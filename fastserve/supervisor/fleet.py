@@ -491,11 +491,9 @@ class Fleet:
         self._pending.append(Quit(worker.pid))
 
     def _quick_s(self, worker: Worker, now: float) -> float:
-        """Return the time for a quick stop: the application has its own, if it has started and is not blocked."""
-        has_own = worker.state is not State.BOOTING and not (
-            worker.state is State.READY and self._is_silent(worker, now)
-        )
-        return self._times.stop_s if has_own else self._times.quick_s
+        """Return the time for a quick stop. The application has its own, but a worker that is blocked hears nothing."""
+        is_blocked = worker.state is State.READY and self._is_silent(worker, now)
+        return self._times.quick_s if is_blocked else self._times.stop_s
 
     def _drain(self, worker: Worker, now: float) -> None:
         if worker.state is not State.DRAINING:

@@ -251,10 +251,8 @@ class FleetMachine(RuleBasedStateMachine):
         if urgency <= model.urgency:
             return
         model.urgency = urgency
+        within_s = {1: self.times.stop_s, 2: self.times.stop_s, 3: FORCE_S}[urgency]
         for process in model.processes.values():
-            is_starting = not process.is_ready and not process.is_told
-            quick_s = self.times.quick_s if is_starting else self.times.stop_s
-            within_s = {1: self.times.stop_s, 2: quick_s, 3: FORCE_S}[urgency]
             process.may_die_early |= urgency == 2 and process.is_silent
             if urgency > 1 or not process.is_told:
                 process.dies_by = min(process.dies_by, model.now + within_s)

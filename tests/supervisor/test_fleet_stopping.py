@@ -348,10 +348,3 @@ def test_a_worker_that_is_blocked_is_not_waited_for_when_the_server_stops_quickl
     assert plan(fleet, START + 10) == QUIT_ALL
     assert [action.pid for action in plan(fleet, START + 15) if isinstance(action, Kill)] == [PID]
     assert [action.pid for action in plan(fleet, START + 30) if isinstance(action, Kill)] == [OTHER]
-
-
-def test_a_worker_that_starts_is_not_waited_for_when_the_server_stops_quickly() -> None:
-    fleet = booting_fleet(2, TIMES)
-    fleet.stop_quickly(START)
-    assert plan(fleet) == QUIT_ALL
-    assert plan(fleet, START + TIMES.quick_s) == KILL_ALL
